@@ -158,7 +158,7 @@ async def _ask_for_verdict(
         text,
         context.branch,
         head,
-        instructions.agents_md,
+        instructions.files,
         instructions.templates,
         context.record.rounds.requested,
         verified,

@@ -64,7 +64,7 @@ def compose_first_prompt(briefing: PromptContext, task: Task, attempt: AttemptIn
         role=briefing.settings.role_of(task),
         is_resumed=attempt.is_resumed,
         notes=attempt.notes,
-        instructions=briefing.instructions.agents_md,
+        instructions=briefing.instructions.files,
     )
     text = briefing.reader.text(briefing.head, task.path) or ""
     before = describe_prerequisites(briefing, task)

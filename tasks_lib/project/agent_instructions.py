@@ -1,14 +1,17 @@
-"""Reads a repository's instructions for agents from one commit: AGENTS.md or CLAUDE.md, its prompts and its roles."""
+"""Reads a repository's instructions for agents from one commit: AGENTS.md and the like, its prompts and its roles."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from posixpath import dirname, normpath
+from typing import Any
 
+from tasks_lib.agents.opencode.config.instruction_paths import is_pattern, matches_entry, split_instructions
 from tasks_lib.agents.opencode.config.roles import PLACES, read_roles
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.objects.object_database import Entry, Objects
 from tasks_lib.git.repository import Repository
 from tasks_lib.project.loading import CONFIGURATION, Project
+from tasks_lib.prompts.agent_prompts import InstructionFile
 from tasks_lib.prompts.templates import DEFAULT, PromptName, TemplateFile, Templates, read_templates
 from tasks_lib.settings.schema import Settings
 
@@ -23,9 +26,9 @@ _MAX_LINKS = 5
 
 @dataclass(frozen=True, slots=True)
 class Instructions:
-    """`agents_md` is "" if there is none, or if the agent reads it by itself; `roles` maps path → text."""
+    """`files` are those whose text every first prompt contains, AGENTS.md first; `roles` maps path → text."""
 
-    agents_md: str = ""
+    files: tuple[InstructionFile, ...] = ()
     templates: Templates = DEFAULT
     roles: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -40,24 +43,15 @@ def read_instructions(objects: Objects, commit: str, settings: Settings) -> Inst
     """
     reader = _Reader(objects, commit)
     files = reader.read_prompts(settings.prompts)
-    is_opencode = settings.agent.backend == "opencode"
-    roles = reader.read_roles() if is_opencode else {}
-    agents_md = ""
-    if settings.agent.preset:
-        # The programs are told not to read these files from the worktree, where a branch can change them.
-        names = (AGENTS_FILE, CLAUDE_FILE) if settings.agent.preset == "claude" else (AGENTS_FILE,)
-        texts = [text for name in names if (text := reader.read(name))]
-        agents_md = "\n\n".join(dict.fromkeys(texts)) or reader.read(CLAUDE_FILE) or ""
-    elif is_opencode and not settings.agent.url:
-        # Other agents of the backend `command`, and a server that the user started, find the file in the worktree.
-        agents_md = reader.read(AGENTS_FILE) or ""
+    roles = reader.read_roles() if settings.agent.backend == "opencode" else {}
+    shown = reader.read_files(settings)
     try:
         templates = read_templates(files)
     except InputError as error:
         raise InputError({*reader.faults, *error.faults}) from None
     if reader.faults:
         raise InputError(set(reader.faults))
-    return Instructions(agents_md, templates, roles)
+    return Instructions(shown, templates, roles)
 
 
 def find_instruction_faults(repository: Repository, commit: str, settings: Settings) -> tuple[Fault, ...]:
@@ -92,6 +86,41 @@ class _Reader:
         self._objects = objects
         self._commit = commit
 
+    def read_files(self, settings: Settings) -> tuple[InstructionFile, ...]:
+        """Return the files that prompts quote, because the agent is kept from reading them where branches change them.
+
+        Other agents of the backend `command`, and a server that the user started, find them in the worktree.
+        """
+        agent = settings.agent
+        if agent.preset:
+            names = (AGENTS_FILE, CLAUDE_FILE) if agent.preset == "claude" else (AGENTS_FILE,)
+            return self._quote(names) or self._quote((CLAUDE_FILE,))
+        if agent.backend == "opencode" and not agent.url:
+            return self._quote(dict.fromkeys((AGENTS_FILE, *self._list_configured(agent.config))))
+        return ()
+
+    def _quote(self, paths: Iterable[str]) -> tuple[InstructionFile, ...]:
+        """Return those of `paths` that there are; one text is quoted once, as AGENTS.md is often a link."""
+        texts: dict[str, str] = {}
+        for path in paths:
+            if text := self.read(path):
+                texts.setdefault(text, path)
+        return tuple(InstructionFile(path, text) for text, path in texts.items())
+
+    def _list_configured(self, config: Mapping[str, Any]) -> Iterator[str]:
+        """The files of the repository that `instructions` in opencode's configuration names."""
+        for entry in split_instructions(config)[0]:
+            if is_pattern(entry):
+                yield from sorted(path for path, _ in self._objects.walk(self._commit) if matches_entry(entry, path))
+            elif self._find_file(entry):
+                yield entry
+            else:
+                self._miss("agent.config.instructions", entry)
+
+    def _miss(self, key: str, path: str) -> None:
+        message = f'{key} names "{path}", which is not a file at commit {self._commit[:10]}; commit it'
+        self.faults.append(Fault(CONFIGURATION, 0, message))
+
     def read_prompts(self, paths: Mapping[PromptName, str]) -> dict[PromptName, TemplateFile]:
         """Return the files that `prompts` names, except those with faults."""
         found: dict[PromptName, TemplateFile] = {}
@@ -101,8 +130,7 @@ class _Reader:
             if text is not None:
                 found[name] = TemplateFile(path, text)
             elif len(self.faults) == known:
-                message = f'prompts.{name} names "{path}", which is not a file at commit {self._commit[:10]}; commit it'
-                self.faults.append(Fault(CONFIGURATION, 0, message))
+                self._miss(f"prompts.{name}", path)
         return found
 
     def read_roles(self) -> dict[str, str]:

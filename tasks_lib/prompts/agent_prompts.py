@@ -35,10 +35,18 @@ class Prerequisite:
 
 
 @dataclass(frozen=True, slots=True)
+class InstructionFile:
+    """A file that tells agents how to work in the project: its path, relative to the top, and its text."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """The circumstances of an attempt; `notes` are from earlier attempts and turns, oldest first.
 
-    `instructions` is the text of the project's AGENTS.md, "" for an agent that reads the file itself.
+    `instructions` are the project's files of instructions, such as AGENTS.md; none for an agent that reads them itself.
     """
 
     branch: str
@@ -47,7 +55,7 @@ class Setting:
     role: str
     is_resumed: bool = False
     notes: tuple[str, ...] = ()
-    instructions: str = ""
+    instructions: tuple[InstructionFile, ...] = ()
 
 
 def write_task_prompt(
@@ -116,13 +124,17 @@ def _describe_earlier(setting: Setting) -> str:
     return "\n\n".join(parts)
 
 
-def _describe_instructions(text: str) -> str:
-    if not text.strip():
-        return ""
-    shown = text.strip()
-    parts = ["## Project instructions, from AGENTS.md", fence(shown[:MAX_INSTRUCTION_CHARS], "markdown")]
-    if len(shown) > MAX_INSTRUCTION_CHARS:
-        parts.append(f"… and {len(shown) - MAX_INSTRUCTION_CHARS} more characters; read the rest in `AGENTS.md`.")
+def _describe_instructions(files: Sequence[InstructionFile]) -> str:
+    parts, left = list[str](), MAX_INSTRUCTION_CHARS
+    for file in files:
+        if not (text := file.text.strip()):
+            continue
+        parts.append(f"## Project instructions, from {file.path}")
+        shown = text[:left]
+        left -= len(shown)
+        parts += [fence(shown, "markdown")] if shown else []
+        if len(text) > len(shown):
+            parts.append(f"… and {len(text) - len(shown)} more characters; read the rest in `{file.path}`.")
     return "\n\n".join(parts)
 
 
@@ -205,14 +217,14 @@ def write_review_prompt(
     text: str,
     branch: str,
     base: str,
-    instructions: str = "",
+    instructions: Sequence[InstructionFile] = (),
     templates: Templates = DEFAULT,
     earlier: Sequence[str] = (),
     verified: str = "",
 ) -> str:
     """The prompt for the reviewer of a branch, who gets a separate worktree at the head of the branch.
 
-    `text` is the task file there, `instructions` the text of the project's AGENTS.md, `earlier` the findings of the
+    `text` is the task file there, `instructions` the project's files of instructions, `earlier` the findings of the
     last review, `verified` what `describe_verified` says.
     """
     values = {

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tasks_lib.model import REVIEW_LEVEL, Task
 from tasks_lib.prompts import agent_prompts
-from tasks_lib.prompts.agent_prompts import Prerequisite, Setting
+from tasks_lib.prompts.agent_prompts import InstructionFile, Prerequisite, Setting
 from tasks_lib.prompts.conflict_prompt import write_conflict_prompt
 from tasks_lib.prompts.templates import PLACEHOLDERS, PromptName, TemplateFile, Templates, read_templates
 
@@ -49,10 +49,15 @@ def test_prompt_lists_earlier_notes_in_order_and_mentions_the_resumed_worktree()
 
 
 def test_project_instructions_are_included_whole_or_cut_with_a_note() -> None:
-    text = agent_prompts.write_task_prompt(TASK, "x", Setting("b", "main", 1, "r", instructions="# Style\nUse tabs.\n"))
+    style = InstructionFile("AGENTS.md", "# Style\nUse tabs.\n")
+    text = agent_prompts.write_task_prompt(TASK, "x", Setting("b", "main", 1, "r", instructions=(style,)))
     assert "## Project instructions, from AGENTS.md\n\n```markdown\n# Style\nUse tabs.\n```\n\n## How" in text
-    cut = agent_prompts.write_review_prompt(TASK, "x", "b", "f" * 40, "y" * (agent_prompts.MAX_INSTRUCTION_CHARS + 7))
+    long = InstructionFile("AGENTS.md", "y" * (agent_prompts.MAX_INSTRUCTION_CHARS + 7))
+    cut = agent_prompts.write_review_prompt(
+        TASK, "x", "b", "f" * 40, [long, InstructionFile("rules/a.md", "Be brief.")]
+    )
     assert "… and 7 more characters; read the rest in `AGENTS.md`." in cut
+    assert "## Project instructions, from rules/a.md\n\n… and 9 more characters; read the rest in `rules/a.md`." in cut
     assert "AGENTS.md" not in agent_prompts.write_task_prompt(TASK, "x", SETTING)
 
 
@@ -65,7 +70,7 @@ def test_a_task_that_adds_task_files_may_do_so() -> None:
 def write_all(templates: Templates, text: str = "x") -> dict[PromptName, str]:
     return {
         "task": agent_prompts.write_task_prompt(TASK, text, SETTING, (), templates),
-        "review": agent_prompts.write_review_prompt(TASK, text, "feat/team/api", "f" * 40, "", templates),
+        "review": agent_prompts.write_review_prompt(TASK, text, "feat/team/api", "f" * 40, (), templates),
         "conflict": write_conflict_prompt([text], ["1 a"], ["2 b"], "f" * 40, templates),
         "red": agent_prompts.write_red_prompt("make", "exited with 2", text, "/log", "f" * 40, templates),
         "changes": agent_prompts.write_changes_prompt(text, templates),

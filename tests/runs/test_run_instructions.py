@@ -1,6 +1,7 @@
 """A repository's instructions for agents, read from one commit, and the prompts that result."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -9,14 +10,17 @@ from run_harness import RunHarness
 
 from flows.cli.commands.option_values import PromptKind
 from flows.cli.commands.prompt import find_prompt
+from tasks_lib.agents.opencode.config.config_directory import make_configuration
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import InputError
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.project.agent_instructions import MAX_BYTES, NO_INSTRUCTIONS, Instructions, read_instructions
 from tasks_lib.project.loading import load_project
+from tasks_lib.prompts.agent_prompts import InstructionFile
 from tasks_lib.settings.schema import read_settings
 
 OPENCODE = "agent: {backend: opencode}\n"
+TABS = InstructionFile("AGENTS.md", "Use tabs.\n")
 
 
 def read(harness: RunHarness, settings: str = OPENCODE) -> Instructions:
@@ -44,7 +48,7 @@ def test_what_is_committed_is_read_and_what_is_not_is_not(harness: RunHarness) -
     harness.make({}, files=files)
     (harness.top / "AGENTS.md").write_text("not committed")
     found = read(harness, OPENCODE + "prompts: {red: prompts/red.md}\n")
-    assert found.agents_md == "Use tabs.\n"
+    assert found.files == (TABS,)
     assert found.roles == {".opencode/agents/team/scout.md": "Look.\n", ".opencode/agent/old.md": "Old.\n"}
     assert found.templates.texts["red"] == "$command: $tail\n"
 
@@ -54,7 +58,7 @@ def test_what_is_committed_is_read_and_what_is_not_is_not(harness: RunHarness) -
 )
 def test_agents_that_find_agents_md_in_the_worktree_are_not_told_it_twice(harness: RunHarness, settings: str) -> None:
     harness.make({}, files={"AGENTS.md": "Use tabs.\n"})
-    assert read(harness, settings).agents_md == ""
+    assert read(harness, settings).files == ()
 
 
 def test_a_link_is_followed_as_long_as_it_stays_in_the_repository(harness: RunHarness) -> None:
@@ -63,12 +67,12 @@ def test_a_link_is_followed_as_long_as_it_stays_in_the_repository(harness: RunHa
         (harness.top / name).symlink_to(target)
     harness.git.run("add", "AGENTS.md", "docs/ours.md")
     harness.git.run("commit", "--quiet", "--message", "Link")
-    assert read(harness).agents_md == "Use tabs.\n"
+    assert read(harness).files == (TABS,)
     for target in ("../outside.md", "/etc/passwd", "AGENTS.md"):
         (harness.top / "AGENTS.md").unlink()
         (harness.top / "AGENTS.md").symlink_to(target)
         harness.git.run("commit", "--quiet", "--all", "--message", "Link elsewhere")
-        assert read(harness).agents_md == ""
+        assert read(harness).files == ()
 
 
 def test_every_fault_is_named_at_once(harness: RunHarness) -> None:
@@ -86,6 +90,26 @@ def test_every_fault_is_named_at_once(harness: RunHarness) -> None:
         f'coordinator.yaml: prompts.review names "gone.md", which is not a file at commit {harness.at()[:10]}',
         f'coordinator.yaml: prompts.task names "folder", which is not a file at commit {harness.at()[:10]}',
     ]
+
+
+def test_instructions_that_opencodes_configuration_names_are_quoted_from_the_commit(harness: RunHarness) -> None:
+    texts = {"AGENTS.md": "Use tabs.\n", "docs/style.md": "Style.\n", "rules/a.md": "A.\n", "rules/deep/b.md": "B.\n"}
+    harness.make({}, files={**texts, "rules/c.txt": "not matched"})
+    (harness.top / "docs/style.md").write_text("not committed")
+    named = ["docs/style.md", "./rules/**/*.md", "rules/a.md", "AGENTS.md", "/etc/own.md", "~/own.md", "https://x/y.md"]
+    settings = f"agent: {{backend: opencode, config: {{instructions: {json.dumps(named)}}}}}\n"
+    assert {file.path: file.text for file in read(harness, settings).files} == texts
+    assert [file.path for file in read(harness, settings).files][:2] == ["AGENTS.md", "docs/style.md"]
+    written = make_configuration(read_settings(settings, "coordinator.yaml", {}), {}, shells="", keep=[])
+    assert json.loads(written["opencode.json"])["instructions"] == named[-3:]
+
+
+def test_an_instruction_file_that_is_not_committed_is_named(harness: RunHarness) -> None:
+    harness.make({})
+    with pytest.raises(
+        InputError, match=r'agent\.config\.instructions names "gone\.md", which is not a file at commit'
+    ):
+        read(harness, "agent: {backend: opencode, config: {instructions: [gone.md, 'none/*.md']}}\n")
 
 
 async def test_what_is_shown_is_what_is_sent(harness: RunHarness) -> None:

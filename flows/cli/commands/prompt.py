@@ -115,8 +115,8 @@ def _write_task(project: Project, reader: TaskReader, instructions: Instructions
 def _write_review(project: Project, reader: TaskReader, instructions: Instructions, task: Task, record: Record) -> str:
     commit = project.repository.branch_head(record.branch) or project.head
     text = reader.text(commit, task.path) or ""
-    agents_md, templates = instructions.agents_md, instructions.templates
-    return write_review_prompt(task, text, record.branch, project.head, agents_md, templates, record.rounds.requested)
+    files, templates = instructions.files, instructions.templates
+    return write_review_prompt(task, text, record.branch, project.head, files, templates, record.rounds.requested)
 
 
 def _find_model(project: Project, instructions: Instructions, task: Task, role: str, *, is_review: bool) -> str:

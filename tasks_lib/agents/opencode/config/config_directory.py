@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks_lib.agents.json_values import as_object
+from tasks_lib.agents.opencode.config.instruction_paths import split_instructions
 from tasks_lib.agents.opencode.config.permissions import find_pattern_fault, flatten, make_policy, to_section
 from tasks_lib.agents.opencode.config.roles import Role
 from tasks_lib.agents.opencode.config.shell_environments import write_private
@@ -125,7 +126,7 @@ def _configure(settings: Settings) -> dict[str, Any]:
     return {
         "$schema": "https://opencode.ai/config.json",
         **usual,
-        **add_tools(settings, take_beside(settings.agent.config)[0]),
+        **add_tools(settings, split_instructions(take_beside(settings.agent.config)[0])[1]),
         **FIXED,
         "permission": to_section(CLOSED),
     }
