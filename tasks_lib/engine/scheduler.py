@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from tasks_lib.engine.head_check import HeadCheck
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.engine.telling import tell_people
 from tasks_lib.errors import InputError
@@ -142,6 +143,7 @@ class Scheduler:
         self._run = opened.run
         self._merge_queue = opened.merge_queue
         self._launcher = launcher
+        self._head_check = HeadCheck(opened.run, opened.merge_queue)
         self._nodes: dict[asyncio.Task[None], OpenNode] = {}
         self._read_head: str = ""
         self._resumes_at: float = math.inf
@@ -166,6 +168,8 @@ class Scheduler:
             self._run.stopping.request()
             await self._end_all()
             raise
+        finally:
+            await self._head_check.end()
         if not self._run.stopping.is_ending:
             await self._show_skips()
 
@@ -189,7 +193,9 @@ class Scheduler:
             if self._nodes or self._resumes_at < math.inf:
                 self._give_up_if_stuck()
                 await self._wait()
-            elif self._run.stopping.is_requested or not await self._is_work_added() or self._run.stopping.is_draining:
+                continue
+            await self._head_check.end()
+            if self._run.stopping.is_requested or not await self._is_work_added() or self._run.stopping.is_draining:
                 self._explain_red_head()
                 return
 
@@ -260,6 +266,7 @@ class Scheduler:
                 self._resumes_at = min(self._resumes_at, self._gate.looks_at)
             else:
                 self._start(task_id, rank, lease)
+                self._head_check.begin()
 
     def _start_landing(self) -> None:
         """Start the nodes that a person wants to land: that needs no slot, and no agent unless one has to fix it."""

@@ -77,6 +77,10 @@ class Verifier:
         if known in self._green:
             self._green[commit] = self._green[known]
 
+    def forget(self, commit: str) -> None:
+        """Verify `commit` again the next time."""
+        self._green.pop(commit, None)
+
     def result_of(self, commit: str) -> Green:
         """Return the result for `commit`, which is green, with the lines of `verify` that ran no test."""
         return self._green.get(commit, Green())

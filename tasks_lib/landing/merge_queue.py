@@ -103,6 +103,15 @@ class MergeQueue:
                     self._red_head = candidate.commit if self._red_head == head else self._red_head
                     return candidate.commit
 
+    async def verify_head(self) -> None:
+        """Verify the head alone, and say so if it is red; whatever lands or is committed meanwhile comes first."""
+        async with self._moves.turn(LAST):
+            head = self._run.git.head.last_seen()
+            if held := await self._find_base_red(head):
+                self._say_held(held)
+                self._run.changed.set()
+            self._verifier.forget(head)  # Much later, this says little about why work is red.
+
     async def wait_for_commits(self) -> None:
         """Return once every commit that waits for its turn is on the head, such as a person's answer to a blocker."""
         async with self._moves.turn(LAST):
@@ -186,6 +195,8 @@ class MergeQueue:
         if back := await self._run.git.call(self._additions.refuse, candidate, landing):
             return back
         if red := await self._verifier.find_red(candidate.commit, landing.task.id):
+            if red.broken:
+                self._verifier.forget(candidate.head)  # What `verify` needs may have gone since.
             return await self._find_base_red(candidate.head) or self._give_back_red(red, candidate)
         return await self._judge_untested_lines(candidate)
 
@@ -235,12 +246,7 @@ class MergeQueue:
         Work that was held three or more `times` in a row also waits for a pause that grows each time.
         """
         self.waiting_for_base += 1
-        base = self._run.project.base_name
-        until = f"until that works; fix it and run again, or commit the fix to {base}" if held.is_broken else ""
-        starts = ", and no other session starts" if self.is_head_red else ""
-        self._verifier.say_once(
-            f"The merge queue is on hold. {held.reason}. Nothing lands {until or f'until {base} moves'}{starts}."
-        )
+        self._say_held(held)
         self._run.changed.set()
         self._moves.changed.clear()
         self._is_given_up = False
@@ -257,3 +263,11 @@ class MergeQueue:
         finally:
             self.waiting_for_base -= 1
         return not self._is_given_up
+
+    def _say_held(self, held: Held) -> None:
+        base = self._run.project.base_name
+        until = f"until that works; fix it and run again, or commit the fix to {base}" if held.is_broken else ""
+        starts = ", and no other session starts" if self.is_head_red else ""
+        self._verifier.say_once(
+            f"The merge queue is on hold. {held.reason}. Nothing lands {until or f'until {base} moves'}{starts}."
+        )

@@ -3,6 +3,7 @@
 from run_harness import RunHarness, Tasks, reach
 
 from tasks_lib.engine.run_lifecycle import OpenRun
+from tasks_lib.model import OutcomeName
 from tasks_lib.reporting.run_report import ExitCode
 
 TASKS: Tasks = {name: {} for name in ("a", "b", "c", "d", "e")}
@@ -41,6 +42,30 @@ async def test_no_session_starts_once_the_target_is_known_to_be_red(harness: Run
     assert set(again.names) == set(TASKS)
     assert again.code is ExitCode.COMPLETED
     assert len(harness.journal.turns()) == len(TASKS)
+
+
+async def test_a_red_target_is_found_while_the_first_sessions_work(harness: RunHarness) -> None:
+    harness.make(TASKS, "await go\nwork", verify=[GREEN], signals=["go"], files={"broken": "x\n"})
+
+    async def continue_all(opened: OpenRun) -> None:
+        await reach(opened, ": The merge queue is on hold")
+        assert {node.outcome for node in opened.run.board.view.nodes.values()} == {OutcomeName.NONE}
+        harness.signals["go"].send(5)
+
+    worked = await harness.work(max_sessions=2, during=continue_all)
+    assert len(harness.journal.turns()) == 2
+    assert worked.code is ExitCode.BLOCKED
+    assert sum("main itself is red without" in line for line in worked.lines if line.startswith("The merge")) == 1
+
+
+async def test_a_head_that_was_verified_in_the_same_way_is_not_verified_again(harness: RunHarness) -> None:
+    harness.make({"a": {}, "b": {}}, verify=[f"git rev-parse HEAD >> {harness.place}/verified"])
+    await harness.work(only=["a"])
+    head = harness.at()
+    await harness.work(only=["b"])
+    verified = (harness.place / "verified").read_text().split()
+    assert verified.count(head) == 1
+    assert len(verified) == 3
 
 
 async def test_sessions_start_again_in_the_same_run_when_the_target_is_repaired(harness: RunHarness) -> None:

@@ -225,6 +225,18 @@ async def test_wrapper_that_is_not_there_when_work_is_verified_holds_the_queue(h
     await expect_held(harness, "could not be started", nodes=["a"])
 
 
+async def test_wrapper_that_goes_after_work_has_landed_blames_nobody(harness: RunHarness) -> None:
+    wrapper = harness.place / "wrapper"
+    wrapper.write_text('#!/bin/sh\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    agent = f"work; [ $id = a ] || rm -f {wrapper}"
+    harness.make({"a": {}, "b": {"depends_on": ["a"]}}, agent, verify=["true"], wrapper=[str(wrapper)])
+    worked = await harness.work()
+    assert worked.names == {"a": "Merged", "b": "Failed"}
+    assert count(worked, "The merge queue is on hold. The gate is broken:") == 1, worked.lines
+    assert count(worked, "given back") == 0
+
+
 async def test_branch_that_takes_the_tests_away_has_them_given_back(harness: RunHarness) -> None:
     verify = ["for one in tests/*.sh; do [ ! -e $one ] || echo 'ok 1'; done; [ -e tests/test_all.sh ] || echo 1..0"]
     agent = '[ "$turn" = 1 ] && git rm -q -r tests || git checkout -q HEAD^ -- tests; work'
@@ -274,7 +286,9 @@ async def test_linter_as_the_only_gate_is_none_of_that(harness: RunHarness) -> N
 
 async def test_commit_that_cannot_be_checked_out_holds_the_queue_or_goes_back(harness: RunHarness) -> None:
     """A required filter breaks once agents have their worktrees; no node's work is at fault."""
-    harness.make({"a": {}}, f"work; echo false > {harness.place}/filter", verify=["true"], files={"x.bin": "x\n"})
+    harness.make(
+        {"a": {}}, f"echo y > x.bin; work; echo false > {harness.place}/filter", verify=["true"], files={"x.bin": "x\n"}
+    )
     (harness.place / "filter").write_text("cat\n")
     harness.git.run("config", "filter.f.smudge", f"sh {harness.place}/filter")
     harness.git.run("config", "filter.f.clean", "cat")

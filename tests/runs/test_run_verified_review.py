@@ -12,7 +12,7 @@ RISKY = {"risk": "high"}
 
 def counting(harness: RunHarness, *lines: str) -> list[str]:
     """Lines of `verify` of which the first notes what files of nodes there are."""
-    return [f"echo *.txt >> {harness.place}/verified", "echo all is well", *lines]
+    return [f'[ "$(echo *.txt)" = "*.txt" ] || echo *.txt >> {harness.place}/verified', "echo all is well", *lines]
 
 
 def list_verified(harness: RunHarness) -> list[str]:
