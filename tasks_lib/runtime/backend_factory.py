@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks_lib.agents.backend import Backend, Session, SessionSpec
 from tasks_lib.agents.command_backend import CommandBackend, check_command
 from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
 from tasks_lib.agents.opencode.servers.executable import check_program
+from tasks_lib.agents.opencode.servers.model_catalog import ToolServer
 from tasks_lib.agents.opencode.servers.server_interface import ServerSource
 from tasks_lib.agents.opencode.turns.session_adapter import OpencodeSession, SessionLimits, Shared
 from tasks_lib.agents.presets.backend import PresetBackend
@@ -143,7 +146,15 @@ def _make_program_backend(settings: Settings, surroundings: ChildEnvironments) -
     )
 
 
-async def examine_backend(project: Project) -> None:
+@dataclass(frozen=True, slots=True)
+class ExaminedBackend:
+    """How long the parts of a start took, in seconds and in their order, and the MCP servers of sessions."""
+
+    durations: Mapping[str, float] = field(default_factory=dict[str, float])
+    tool_servers: Sequence[ToolServer] = ()
+
+
+async def examine_backend(project: Project) -> ExaminedBackend:
     """Check that a run could open its sessions; everything that this starts is stopped again.
 
     Raises InputError with every fault, AgentError if a server cannot be started.
@@ -155,5 +166,9 @@ async def examine_backend(project: Project) -> None:
         backend = make_backend(project, instructions, surroundings, private / "data", private, private / SERVER_LOG)
         try:
             await backend.prepare(find_agent_requirements(project.graph.tasks.values(), project.settings))
+            if not isinstance(backend, OpencodeBackend):
+                return ExaminedBackend()
+            tool_servers = await backend.find_tool_servers()
+            return ExaminedBackend(backend.durations, tool_servers)
         finally:
             await backend.close()

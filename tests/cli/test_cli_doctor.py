@@ -10,7 +10,7 @@ from cli_fixtures import SETTINGS, Call, UserRepository, task_text
 from flows.cli.commands.doctor import list_checks
 from flows.cli.commands.doctor_check import Check
 from flows.cli.commands.doctor_machine import check_data_dir
-from flows.cli.commands.doctor_programs import check_programs, check_verify
+from flows.cli.commands.doctor_programs import check_programs, check_tool_servers, check_verify
 from flows.cli.commands.doctor_repository import (
     check_attributes,
     check_branches,
@@ -24,9 +24,11 @@ from flows.cli.commands.doctor_repository import (
 )
 from flows.cli.commands.program_words import find_program_word
 from flows.data_directory import data_dir
+from tasks_lib.agents.opencode.servers.model_catalog import ToolServer
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository_lock import RunLock
 from tasks_lib.project.loading import Project, load_project
+from tasks_lib.runtime.backend_factory import ExaminedBackend
 
 
 @pytest.fixture
@@ -44,6 +46,22 @@ def test_repository_in_order_is_ready(repo: UserRepository, call: Call) -> None:
     lines = done.stdout.splitlines()
     assert lines[-1] == "Ready to run."
     assert all(line.startswith("ok   ") for line in lines[:-1])
+
+
+def test_tool_servers_that_cost_time_or_give_nothing_are_a_warning() -> None:
+    def tell(seconds: float, *servers: ToolServer) -> list[str]:
+        checks = [*check_tool_servers(ExaminedBackend({"MCP servers": seconds}, servers))]
+        assert {check.level for check in checks} <= {"warn"}
+        return [check.text for check in checks]
+
+    assert tell(0.4, ToolServer("docs")) == []
+    assert tell(8.2, ToolServer("docs")) == ["the MCP servers (docs) take 8 s to start, before each first prompt"]
+    how = "repair it, or set `enabled: false` for it in agent.config.mcp of coordinator.yaml"
+    wait = "each session waits for it before its first prompt, 30 s here"
+    assert tell(30.1, ToolServer("docs"), ToolServer("db", "timed out")) == [
+        f"db gives no tools: timed out; {wait}; {how}"
+    ]
+    assert tell(0.1, ToolServer("db", "failed")) == [f"db gives no tools: failed; {how}"]
 
 
 def test_each_thing_that_fails_is_said_with_its_fix(repo: UserRepository, call: Call) -> None:

@@ -19,8 +19,11 @@ from tasks_lib.process.program_lookup import find_program
 from tasks_lib.process.user_environment import user_environment
 from tasks_lib.project.child_environment import ChildEnvironments, find_hidden_bin, find_own_bin
 from tasks_lib.project.loading import CONFIGURATION, Project
-from tasks_lib.runtime.backend_factory import NO_AGENT, examine_backend
+from tasks_lib.runtime.backend_factory import NO_AGENT, ExaminedBackend, examine_backend
 from tasks_lib.settings.schema import Settings
+
+SLOW_SECONDS = 5.0
+"""How long the MCP servers of a session may take to start before it is worth a warning."""
 
 
 def check_verify(settings: Settings, project: Project | None) -> Check:
@@ -81,7 +84,7 @@ def check_opencode(project: Project | None) -> Iterator[Check]:
         yield warn("agent", "opencode was not checked; fix the errors above first")
         return
     try:
-        asyncio.run(examine_backend(project))
+        found = asyncio.run(examine_backend(project))
     except InputError as error:
         for fault in error.faults:
             yield fail("agent", str(fault))
@@ -89,7 +92,22 @@ def check_opencode(project: Project | None) -> Iterator[Check]:
         yield fail("agent", str(error))
     else:
         where = f"the server at {project.settings.agent.url}" if project.settings.agent.url else "a server of its own"
-        yield ok("agent", f"opencode, on {where}, has every role and model that the open tasks need")
+        parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found.durations.items())
+        yield ok("agent", f"opencode, on {where}, has every role and model that the open tasks need ({parts})")
+        yield from check_tool_servers(found)
+
+
+def check_tool_servers(found: ExaminedBackend) -> Iterator[Check]:
+    """Warn of MCP servers that give sessions nothing, and may make each of them wait."""
+    waited = found.durations.get("MCP servers", 0.0)
+    wait = f"each session waits for it before its first prompt, {waited:.0f} s here" if waited >= SLOW_SECONDS else ""
+    for server in found.tool_servers:
+        if server.reason:
+            how = f"repair it, or set `enabled: false` for it in agent.config.mcp of {CONFIGURATION}"
+            yield warn("mcp", "; ".join(filter(None, [f"{server.name} gives no tools: {server.reason}", wait, how])))
+    if wait and not any(server.reason for server in found.tool_servers):
+        names = ", ".join(server.name for server in found.tool_servers)
+        yield warn("mcp", f"the MCP servers ({names}) take {waited:.0f} s to start, before each first prompt")
 
 
 def check_preset(name: str, project: Project | None) -> Iterator[Check]:

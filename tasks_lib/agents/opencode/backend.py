@@ -4,7 +4,9 @@ import asyncio
 import hashlib
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,7 +24,14 @@ from tasks_lib.agents.opencode.config.shell_environments import Shells
 from tasks_lib.agents.opencode.config.user_config import UserConfig, load_user_config
 from tasks_lib.agents.opencode.servers.executable import check_program, find_program
 from tasks_lib.agents.opencode.servers.external_server import ExternalServer
-from tasks_lib.agents.opencode.servers.model_catalog import Catalog, check_models, check_reach, read_catalog
+from tasks_lib.agents.opencode.servers.model_catalog import (
+    Catalog,
+    ToolServer,
+    check_models,
+    check_reach,
+    read_catalog,
+    read_tool_servers,
+)
 from tasks_lib.agents.opencode.servers.server_interface import ServerSource
 from tasks_lib.agents.opencode.servers.server_pool import ServerPool
 from tasks_lib.agents.opencode.servers.server_process import ServerPlan
@@ -89,6 +98,8 @@ class OpencodeBackend:
         self._user_config: UserConfig | None = None
         self._servers: ServerPool | ExternalServer | None = None
         self._preparing: asyncio.Lock = asyncio.Lock()
+        self.durations: dict[str, float] = {}
+        """How long the parts of `prepare` took, in seconds, in their order."""
 
     @property
     def servers(self) -> ServerSource | None:
@@ -102,13 +113,32 @@ class OpencodeBackend:
         """
         async with self._preparing:
             if self._servers is None:
-                self._servers = await asyncio.to_thread(self._set_up)
+                with self._timing("program"):
+                    self._servers = await asyncio.to_thread(self._set_up)
             if self._catalog is None or self._check(needs, self._catalog):
                 self._catalog = await self._read_catalog(self._servers)
             faults = self._check(needs, self._catalog)
-            faults += await check_reach(needs, self.name_model, self._catalog, self._environment)
+            with self._timing("providers"):
+                faults += await check_reach(needs, self.name_model, self._catalog, self._environment)
             if faults:
                 raise InputError(faults)
+
+    @contextmanager
+    def _timing(self, part: str) -> Generator[None]:
+        began = time.monotonic()
+        yield
+        self.durations[part] = time.monotonic() - began
+
+    async def find_tool_servers(self) -> list[ToolServer]:
+        """Ask a prepared server for the MCP servers of sessions, which waits until each answers; raises AgentError."""
+        if not isinstance(self._servers, ServerPool):
+            return []
+        lease = await self._servers.lease(0)
+        try:
+            with self._timing("MCP servers"):
+                return await read_tool_servers(await lease.address(), self._private / "probe")
+        finally:
+            lease.leave()
 
     def _set_up(self) -> ServerPool | ExternalServer:
         """Read the roles and write the configuration; raises InputError with every fault."""
@@ -173,7 +203,10 @@ class OpencodeBackend:
         await asyncio.to_thread(probe.mkdir, mode=0o700, exist_ok=True)
         lease = await servers.lease(0)
         try:
-            catalog = await read_catalog(await lease.address(), probe)
+            with self._timing("server"):
+                address = await lease.address()
+            with self._timing("roles and models"):
+                catalog = await read_catalog(address, probe)
         except AgentError as error:
             if isinstance(servers, ExternalServer):
                 raise InputError([f"coordinator.yaml: agent.url: {error}"]) from error

@@ -279,6 +279,25 @@ async def test_a_provider_of_ones_own_that_nobody_answers_for_is_said_to_be_miss
         assert await check_reach(needs, lambda _role, model: model, catalog, {"HTTPS_PROXY": "http://p"}) == []
 
 
+async def test_tool_servers_that_give_no_tools_are_named_with_the_reason(tmp_path: Path) -> None:
+    servers = {
+        "silent": {"type": "local", "command": ["sleep", "600"], "timeout": 1000},
+        "missing": {"type": "local", "command": ["no-such-program"]},
+        "off": {"type": "local", "command": ["sleep", "600"], "enabled": False},
+    }
+    with ModelServer() as model:
+        agent = with_model(model.url)
+        backend = make_backend(tmp_path, {**agent, "config": {**agent["config"], "mcp": servers}})
+        try:
+            await backend.prepare([Need("implementation-specialist")])
+            found = {server.name: server.reason for server in await backend.find_tool_servers()}
+        finally:
+            await backend.close()
+    assert found.keys() == {"silent", "missing"}
+    assert all(found.values())
+    assert [*backend.durations] == ["program", "server", "roles and models", "providers", "MCP servers"]
+
+
 async def test_repositories_keep_their_conversations_apart(tmp_path: Path) -> None:
     assert find_data(tmp_path, "/a/.git") != find_data(tmp_path, "/b/.git")
     assert find_data(tmp_path, "/a/.git").parent == tmp_path / "opencode"

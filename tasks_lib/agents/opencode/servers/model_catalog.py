@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tasks_lib.agents.backend import Need
+from tasks_lib.agents.json_values import as_object
 from tasks_lib.agents.opencode.servers.server_interface import Address
 from tasks_lib.agents.opencode.servers.server_process import connect
 from tasks_lib.errors import AgentError
@@ -23,6 +24,8 @@ NameModel = Callable[[str, str], str]
 _FIRST_SECONDS = 120.0
 """The first request for a directory took 7 seconds on a cold machine."""
 _REACH_SECONDS = 10.0
+_TOOLS_SECONDS = 300.0
+"""opencode gives each MCP server 30 seconds, or the `timeout` of its configuration."""
 _LISTED = 8
 
 
@@ -56,11 +59,47 @@ async def read_catalog(address: Address, directory: Path) -> Catalog:
         return understand(agents, providers, configuration)
     except httpx.HTTPStatusError as error:
         raise AgentError(f"opencode's server rejected its configuration: {_quote(error.response)}") from error
+    except httpx.TimeoutException as error:
+        raise AgentError(
+            f"opencode's server at {address.url} did not say within {_FIRST_SECONDS:g} seconds which roles and models "
+            "it has; its log may say what it waits for, such as packages that it cannot fetch"
+        ) from error
     except httpx.HTTPError as error:
         reason = str(error) or type(error).__name__
         raise AgentError(f"opencode's server at {address.url} does not answer: {reason}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AgentError(f"opencode's server at {address.url} gave an unexpected answer: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ToolServer:
+    """An MCP server that sessions are configured with, and the `reason` why it gives them no tools, "" if it does."""
+
+    name: str
+    reason: str = ""
+
+
+async def read_tool_servers(address: Address, directory: Path) -> list[ToolServer]:
+    """Return the enabled MCP servers as a session in `directory` would find them; waits until each answers or fails.
+
+    Raises AgentError.
+    """
+    places = {"directory": str(directory)}
+    try:
+        async with connect(address, _TOOLS_SECONDS) as client:
+            found = (await client.get("/mcp", params=places)).raise_for_status().json()
+            with suppress(httpx.HTTPError):
+                await client.post("/instance/dispose", params=places)
+    except (httpx.HTTPError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        raise AgentError(f"opencode's server at {address.url} does not say which tools it has: {reason}") from error
+    states = {name: as_object(state) for name, state in as_object(found).items()}
+    return [ToolServer(name, _find_reason(one)) for name, one in states.items() if one.get("status") != "disabled"]
+
+
+def _find_reason(state: Mapping[str, Any]) -> str:
+    status = str(state.get("status"))
+    return "" if status == "connected" else fold(str(state.get("error") or status.replace("_", " ")))[:200]
 
 
 def _quote(answer: httpx.Response) -> str:
