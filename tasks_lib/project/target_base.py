@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tasks_lib.errors import Fault, InputError, RemoteError
 from tasks_lib.git.commits.commit_search import count_commits
+from tasks_lib.git.publish.lost_branch import explain_lost_branch
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.publish.remote_branch import Remote
 from tasks_lib.git.ref_names import branch_ref
@@ -34,8 +35,7 @@ def require_remote(remote: Remote, *, is_fetching: bool) -> None:
     try:
         branches = remote.list_branches()
         if remote.target not in branches:
-            how = f"create it with `git push {remote.name} {branch_ref(remote.target)}`, or set `target`"
-            raise InputError([f"{remote.name} has no branch {remote.target}, so there is nothing to land on; {how}"])
+            raise InputError([explain_lost_branch(remote, branches)])
         if branch_ref(remote.target) in branches:
             ref = branch_ref(remote.target)
             how = f"rename that branch, or delete it (`git push {remote.name} --delete {branch_ref(ref)}`)"

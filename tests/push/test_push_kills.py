@@ -19,7 +19,7 @@ async def test_kill_before_and_after_the_remote_took_a_push_loses_nothing_and_la
     shared.hook(moment, f"while read -r _ _ ref; do [ $ref != refs/heads/main ] || {KILL}; done")
 
     killed = start_run(shared.place)
-    await asyncio.to_thread(killed.communicate, timeout=60)
+    await asyncio.to_thread(killed.communicate, timeout=300)
     assert killed.returncode == -signal.SIGKILL
     shared.unhook(moment)
     worked = await shared.work()
@@ -36,7 +36,7 @@ async def test_kill_after_the_last_push_is_made_up_for_by_a_run_that_has_nothing
     shared.make({"a": {}}, "work; git push -q origin HEAD")
     shared.hook("post-receive", f"while read -r _ _ ref; do [ $ref != refs/heads/main ] || {KILL}; done")
     killed = start_run(shared.place)
-    await asyncio.to_thread(killed.communicate, timeout=60)
+    await asyncio.to_thread(killed.communicate, timeout=300)
     shared.unhook("post-receive")
     assert (shared.log("%s"), shared.hub_branches()) == (["Begin"], ["feat/a", "main"])
 

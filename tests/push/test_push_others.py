@@ -311,7 +311,7 @@ async def test_two_coordinators_on_two_clones_land_each_node_once(shared: Remote
     # In a process of its own, since a run's processes are identified by a marker on the process that starts them.
     other = start_run(second.place)
     worked = await shared.work()
-    output, _ = await asyncio.to_thread(other.communicate, timeout=60)
+    output, _ = await asyncio.to_thread(other.communicate, timeout=300)
 
     theirs = json.loads(output.splitlines()[-1])
     assert set(worked.names.values()) | set(theirs["names"].values()) == {"Merged"}
@@ -357,12 +357,41 @@ async def test_merge_of_a_node_that_somebody_else_completed_first_is_dropped_and
     assert shared.show("a.txt", "refs/coordinator/kept/a/1") == "a\n"
 
 
+async def test_a_renamed_branch_is_told_with_what_waits_and_how_to_land_it(shared: RemoteHarness) -> None:
+    shared.make({"a": {}, "b": {"depends_on": ["a"]}})
+    shared.hook("pre-receive", "exit 1")
+    await shared.work(only=["a"])
+    (shared.hub_path / "hooks" / "pre-receive").unlink()
+    shared.hub.run("branch", "-m", "main", "trunk")
+    with pytest.raises(InputError) as caught:
+        await shared.work()
+    push = "git push origin refs/coordinator/queue/main:refs/heads/trunk"
+    assert str(caught.value) == (
+        "origin no longer has the branch main, so there is nothing to land on; if it was renamed, set `target` in "
+        f"coordinator.yaml to its new name (trunk). Not pushed yet: a; push that before, with `{push}`"
+    )
+    shared.git.run(*push.split()[1:])
+    with (shared.top / "coordinator.yaml").open("a") as settings:
+        settings.write("\ntarget: trunk\n")
+    assert (await shared.work()).names == {"b": "Merged"}
+
+
+async def test_a_lost_branch_whose_commits_are_on_no_other_is_restored_with_one_line(shared: RemoteHarness) -> None:
+    shared.make({"a": {}})
+    known = shared.at_hub("main")
+    shared.hub.run("symbolic-ref", "HEAD", "refs/heads/none")
+    shared.hub.run("update-ref", "-d", "refs/heads/main")
+    with pytest.raises(InputError) as caught:
+        await shared.work()
+    assert f"restore it with `git push origin {known[:12]}:refs/heads/main`" in str(caught.value)
+
+
 FAULTS: Mapping[str, tuple[Mapping[str, str], str]] = {
     "no such remote": (
         {"remote": "orign"},
         'land.remote is "orign", which is not a remote of this repository. Did you mean "origin"?',
     ),
-    "no such branch": ({}, "origin has no branch main, so there is nothing to land on"),
+    "no such branch": ({}, "origin no longer has the branch main, so there is nothing to land on; if it was renamed"),
     "cannot be reached": ({}, "origin does not answer: "),
     "wants a password": ({}, "origin does not answer: could not read Username"),
 }
