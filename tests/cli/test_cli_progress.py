@@ -1,6 +1,7 @@
 """How the live table shows a board, in narrow and wide terminals."""
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from flows.cli.display.progress_table import (
     write_cost,
     write_number,
 )
+from flows.cli.display.run_summary import MOST_ROWS, print_summary
 from tasks_lib.model import OutcomeName, Stage
 from tasks_lib.runtime.status_board import Board, NodeView, RunView
 
@@ -143,3 +145,24 @@ def test_two_ids_are_never_cut_to_the_same_text(width: int) -> None:
     assert isinstance(console.file, io.StringIO)
     printed = [row.split()[0] for row in console.file.getvalue().splitlines()[1:]]
     assert len(set(printed)) == len(nodes), printed
+
+
+def summarize(nodes: list[NodeView], *, is_terminal: bool) -> list[str]:
+    console = Console(width=100, file=io.StringIO(), force_terminal=is_terminal, no_color=True)
+    print_summary(RunView("r", "main", SINCE, nodes={node.id: node for node in nodes}), console)
+    assert isinstance(console.file, io.StringIO)
+    return re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue()).splitlines()
+
+
+def test_the_end_of_a_large_run_lists_each_problem_and_counts_the_others() -> None:
+    landed = [replace(LANDED, id=f"n{number:03}") for number in range(200)]
+    skipped = [replace(WAITING, id=f"s{number}", outcome=OutcomeName.SKIPPED, reason="waits") for number in range(9)]
+    problems = [replace(LANDED, id=f"p{number}", outcome=OutcomeName.FAILED, reason="broke") for number in range(3)]
+    lines = summarize([*landed, *problems, *skipped], is_terminal=True)
+    assert [line.split()[0] for line in lines[1 : MOST_ROWS + 1]] == [
+        *(node.id for node in landed[: MOST_ROWS - 3]), "p0", "p1", "p2",
+    ]  # fmt: skip
+    assert lines[MOST_ROWS + 1] == "… and 172 more: 163 landed · 9 skipped; `coordinator status --json` lists them all"
+    assert lines[MOST_ROWS + 2 :] == ["200 landed · 3 failed · 9 skipped", *(f"p{n}: Failed: broke" for n in range(3))]
+    whole = summarize([*landed, *problems, *skipped], is_terminal=False)
+    assert sum("s8" in line for line in whole) == 2
