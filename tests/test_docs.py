@@ -162,7 +162,8 @@ def _has_test(path: Path, name: str) -> bool:
 
 def test_the_table_of_agents_names_tests_that_exist() -> None:
     section = cut(read("docs/agents.md"), "## Claude Code and Codex")
-    tests = (TOP / "tests/runs/test_run_presets.py").read_text(encoding="utf-8")
+    modules = ("tests/runs/test_run_presets.py", "tests/e2e/test_preset_runs.py")
+    tests = "".join((TOP / name).read_text(encoding="utf-8") for name in modules)
     named = set(re.findall(r"`(test_\w+)`", section))
     assert {name for name in named if f"def {name}(" not in tests} == set()
     assert len(named) > 5

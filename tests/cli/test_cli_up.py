@@ -60,7 +60,7 @@ def test_up_serves_the_ui_until_it_is_ended_and_leaves_nothing(shared_data: Path
         port = int(probe.getsockname()[1])
     with up("--port", str(port), number=signal.SIGHUP) as (process, link):
         assert link == f"http://127.0.0.1:{port}"
-        assert httpx.get(f"{link}/api/health", timeout=30).is_success
+        assert httpx.get(f"{link}/api/health", timeout=300).is_success
         children = psutil.Process(process.pid).children(recursive=True)
     assert process.returncode == 0
     assert children
@@ -81,11 +81,11 @@ def test_run_with_nothing_to_do_ends_the_server_that_a_killed_coordinator_left(
         process.wait(60)
         assert workers
         assert psutil.wait_procs(workers, 60)[1] == []
-        assert httpx.get(f"{link}/api/health", timeout=30).is_success
+        assert httpx.get(f"{link}/api/health", timeout=300).is_success
         done = call("run", cwd=repo.top)
     assert (done.returncode, SERVER_ENDED in done.stdout) == (0, True), done.stdout + done.stderr
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{link}/api/health", timeout=30)
+        httpx.get(f"{link}/api/health", timeout=300)
 
 
 def test_ctrl_c_while_the_server_starts_says_that_nothing_was_started_and_leaves_nothing(
@@ -99,7 +99,7 @@ def test_ctrl_c_while_the_server_starts_says_that_nothing_was_started_and_leaves
         if line.startswith("Starting the Prefect server"):
             break
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert (process.returncode, said) == (130, "Ctrl-C: nothing was started.\n")
     assert not (shared_data / "prefect" / "server.json").exists()
 
@@ -136,7 +136,7 @@ def test_what_has_a_port_is_named(tmp_path: Path, call: Call) -> None:
         assert shared.stdout
         said = shared.stdout.readline()
         shared.terminate()
-        shared.communicate(timeout=60)
+        shared.communicate(timeout=300)
     assert done.returncode == 2
     assert f"coordinator's server for the data directory {os.environ['COORDINATOR_DATA_DIR']}" in done.stderr
     assert ("--port 1 has no effect" in said, link in said) == (True, True), said

@@ -66,4 +66,4 @@ def working(coordinator: Coordinator) -> Generator[str]:
         yield deployment
     finally:
         worker.send_signal(signal.SIGINT)
-        worker.wait(timeout=60)
+        worker.wait(timeout=300)

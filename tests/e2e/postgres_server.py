@@ -17,7 +17,7 @@ from flows.prefect_server import LOOPBACK, find_free_port
 LOCAL = Path(__file__).resolve().parents[2] / ".local" / "postgres"
 SYSTEM = Path("/usr/lib/postgresql")
 PASSWORD = "swordfish"
-START_SECONDS = 60
+START_SECONDS = 300
 
 
 def find_programs() -> Path | None:

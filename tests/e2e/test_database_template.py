@@ -118,7 +118,7 @@ def test_second_first_start_waits_for_the_tables_of_the_first(template: Path, ho
         assert second.stdout
         assert second.stdout.readline() == "started\n"
         shutil.copytree(source, home, dirs_exist_ok=True)  # What a server does in the block.
-    output, _ = second.communicate(timeout=60)
+    output, _ = second.communicate(timeout=300)
     assert output == "True\n"
 
 

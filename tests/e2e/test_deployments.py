@@ -79,7 +79,7 @@ def elsewhere(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Elsewhere(installed, made, told)
     finally:
         worker.send_signal(signal.SIGINT)
-        worker.wait(timeout=60)
+        worker.wait(timeout=300)
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_the_form_for_all_offers_every_registered_repository_and_refuses_others(
     def start(repository: str) -> httpx.Response:
         options: dict[str, Any] = {"repository": repository, "only": [], "max_sessions": None, "dry_run": True}
         parameters = {"parameters": {"options": options}}
-        return httpx.post(create, json=parameters, timeout=60)
+        return httpx.post(create, json=parameters, timeout=300)
 
     assert [start(other).status_code for other in ("/etc", "nobody's", str(repositories[0]))] == [409] * 3
     accepted = start(names[0].partition("/")[2])

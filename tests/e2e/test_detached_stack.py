@@ -86,7 +86,7 @@ def test_down_refuses_while_runs_are_in_progress_and_stops_them_if_forced(
     assert (code, str(gated.repository) in refused, str(other.repository) in refused) == (2, True, True), refused
     assert require_user(data)
     code, ended = own.run("down", "--force")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert (code, process.wait()) == (0, 130), ended + output
     assert read_running(data / "prefect") is None
     assert [list_kept_work(gated), list_kept_work(other)] == [["flat-0"], ["flat-0"]]
@@ -104,7 +104,7 @@ def test_down_leaves_a_stack_in_a_terminal_to_its_terminal(own: Coordinator, dat
     code, ended = own.run("down")
     assert (code, "continues" in ended, f"process {process.pid}" in ended) == (0, True, True), ended
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.wait() == 0, output
 
 
@@ -171,6 +171,6 @@ def test_ctrl_c_while_a_stack_starts_in_the_background_ends_it(own: Coordinator,
     process = own.start("up", "--detach", "--port", "0")
     ask_until(lambda: read_running(data / "prefect"), bool)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert (process.wait(), "nothing was started" in said) == (130, True), said
     require_nothing_left(data)

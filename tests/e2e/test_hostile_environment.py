@@ -122,7 +122,7 @@ def test_worker_that_is_started_in_the_repository_takes_nothing_from_it(
         state = wait_for_end(coordinator, run)
     finally:
         worker.send_signal(signal.SIGINT)
-        worker.wait(timeout=60)
+        worker.wait(timeout=300)
     assert state["type"] == "COMPLETED", state
     assert hostile.git("show", "main:it-by-worker.txt") == "it"
     assert hostile.find_harm() == []

@@ -105,7 +105,7 @@ def test_deployment_is_run_by_a_worker_and_refuses_what_is_not_registered(
     good = coordinator.ask(create, {"parameters": {"options": {"repository": str(made.repository)}}})["id"]
     bad = coordinator.ask(create, {"parameters": {"options": {"repository": "/somewhere/else"}}})["id"]
     wrong = {"parameters": {"options": {"repository": "x", "command": ["rm"]}}}
-    refused = httpx.post(f"{coordinator.api}/{create}", json=wrong, timeout=60)
+    refused = httpx.post(f"{coordinator.api}/{create}", json=wrong, timeout=300)
     assert refused.status_code in (409, 422)
     with working(coordinator):
         assert wait_for_end(coordinator, good)["type"] == "COMPLETED"

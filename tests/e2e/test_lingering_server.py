@@ -122,7 +122,7 @@ def test_up_replaces_a_server_that_nobody_uses_by_one_at_its_port(own: Coordinat
     read_until(process, READY)
     assert require_server(data) == before
     process.terminate()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert read_running(data / "prefect") is None, "a person who ends it wants it to be gone"
 
 

@@ -293,7 +293,7 @@ def test_log_that_is_followed_ends_with_the_run(coordinator: Coordinator, start:
     attached = ask_until(attach, lambda told: "has no session yet" not in told[1])
     open_gate(made)
     output, _ = process.communicate(timeout=120)
-    rest, _ = following.communicate(timeout=60)
+    rest, _ = following.communicate(timeout=300)
 
     assert (process.returncode, following.returncode) == (0, 0), output + seen + rest
     assert "Did flat-0" in rest

@@ -192,7 +192,7 @@ class Meeting:
                 self.inside += 1
                 self.most = max(self.most, self.inside)
             if self.barrier:
-                self.barrier.wait(timeout=30)
+                self.barrier.wait(timeout=300)
             with self.mutex:
                 self.inside -= 1
 

@@ -209,7 +209,7 @@ def test_without_the_lock_changes_of_the_administration_overlap(repository: Repo
     @contextmanager
     def unlocked() -> Generator[None, None, None]:
         # Each waits inside for another, which would never arrive under an exclusive lock.
-        met.append(meeting.wait(timeout=30))
+        met.append(meeting.wait(timeout=300))
         yield
 
     worktrees = Worktrees(repository, lock=unlocked)

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 from tasks_lib.git.worktrees.checkout_switching import CheckoutSlots
 
-BOUND_SECONDS = 30
+BOUND_SECONDS = 300
 
 
 class Worker:

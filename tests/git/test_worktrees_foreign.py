@@ -171,7 +171,7 @@ def stopped_git(repository: Repository, *words: str, cwd: Path, **variables: str
         yield process
     finally:
         gate.write_text("")
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
 
 
 def test_worktree_that_a_person_adds_while_a_run_starts_is_finished_by_their_git(repository: Repository) -> None:
@@ -372,7 +372,7 @@ def test_git_that_we_run_ourselves_is_nobody_to_wait_for(repository: Repository)
         with fifo.open("w"):
             Worktrees(repository).open_branch("feat/b", head_of(repository))
             assert not ours.done()
-        ours.result(timeout=60)
+        ours.result(timeout=300)
 
 
 @pytest.mark.parametrize("words", [("cat-file", "--batch"), ("-c", "a.b=c", "-C", ".", "rev-list", "--stdin")])

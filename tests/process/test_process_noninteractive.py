@@ -10,7 +10,7 @@ from shell_runner import PATH, Runner
 from tasks_lib.git.environment_settings import write_environment_settings
 from tasks_lib.process.noninteractive import ASKERS, EDITORS, PAGERS, SETTINGS, RefusingPrograms
 
-HANG_SECONDS = 60.0
+HANG_SECONDS = 300.0
 """Not an assertion about time: a program that waits for input would wait forever, and is ended after this long."""
 BEGIN = """\
 printf '#!/bin/sh\\nexec sleep 1000\\n' > dialog && chmod +x dialog && dialog=$PWD/dialog

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from agent_model_server import MODEL
 from checker import Meant, check, snapshot_user_state
 from e2e.opencode_harness import bash, commit, node, read_prompts, read_system
 from run_harness import until
@@ -42,12 +43,12 @@ async def test_a_task_lands_with_a_preset_and_its_answer_is_the_summary(known: P
     assert "tokens" in known.trailer("Spent")
 
 
-def conflicting_node(known: ProgramHarness, mine: str, other: str) -> dict[str, object]:
-    """A node that writes the same file as `other` at the same time, and takes both sides when it gets the conflict."""
+def conflicting_node(mine: str) -> dict[str, object]:
+    """A node that, when the model lets it, writes a file that others write too, and takes both sides of a conflict."""
     fix = bash("git merge -q $COORDINATOR_TARGET; printf 'both\\n' > shared.txt; git commit -qam 'fix: take both'")
-    place = known.place / "signals"
-    lines = (f"echo > {place / mine}", f"read -r _ < {place / other}", f"echo {mine} > shared.txt")
-    return node(commit(mine, *lines), {"say": f"Wrote {mine}."}, fix, {"say": "Fixed."}, depends_on=["base"])
+    writes = commit(mine, f"echo {mine} > shared.txt")
+    steps = ({"hang": True, "times": 1}, writes, {"say": f"Wrote {mine}."}, fix, {"say": "Fixed."})
+    return node(*steps, depends_on=["base"])
 
 
 async def test_a_graph_lands_with_a_conflict_a_red_test_a_review_and_a_safe_exit(known: ProgramHarness) -> None:
@@ -57,20 +58,22 @@ async def test_a_graph_lands_with_a_conflict_a_red_test_a_review_and_a_safe_exit
     )
     tasks = {
         "base": node(commit("base", "echo base > shared.txt")),
-        "left": conflicting_node(known, "left", "right"),
-        "right": conflicting_node(known, "right", "left"),
+        "left": conflicting_node("left"),
+        "right": conflicting_node("right"),
         "red": red,
         "risky": node(commit("risky"), risk="high"),
         "stuck": node(
             bash("coordinator notify --level blocking 'The key of the bank is missing.'"), {"say": "Stopped."}
         ),
     }
-    if known.preset == "codex":  # Its sandbox has no access to the signals.
-        tasks["left"] = node(commit("left", "echo left > shared.txt"), depends_on=["base"])
-        del tasks["right"]
-    known.make(tasks, verify=["test ! -e bad"], signals=["left", "right"])
+    known.make(tasks, verify=["test ! -e bad"])
     before = snapshot_user_state(known.top)
-    worked = await known.work()
+
+    async def let_both_write(_: OpenRun) -> None:
+        await asyncio.to_thread(known.model.wait_for, lambda _: all(known.requests(name) for name in ("left", "right")))
+        known.model.release()
+
+    worked = await known.work(during=let_both_write)
     landed = [task_id for task_id in tasks if task_id != "stuck"]
     assert worked.names == {**dict.fromkeys(landed, "Merged"), "stuck": "Blocked"}
     assert worked.outcomes["stuck"] == Blocked("The key of the bank is missing.", "resolve-stuck-1")
@@ -79,7 +82,8 @@ async def test_a_graph_lands_with_a_conflict_a_red_test_a_review_and_a_safe_exit
     first, again = read_prompts(known.requests("red")[-1])
     assert ("id: red" in first, "does not pass" in again) == (True, True)
     fixed = [name for name in landed if len(read_prompts(known.requests(name)[-1])) == 2]
-    assert len(fixed) == (2 if known.preset == "claude" else 1)
+    assert len(fixed) == 2
+    assert "red" in fixed
 
 
 async def test_instructions_come_from_the_target_and_nothing_of_the_branch_starts(known: ProgramHarness) -> None:
@@ -249,3 +253,17 @@ async def test_a_budget_of_cost_holds(tmp_path: Path, monkeypatch: pytest.Monkey
         worked = await known.work()
         assert worked.names == {"a": "Blocked"}
         assert "budget.node.cost is 0.001" in str(worked.outcomes["a"])
+
+
+async def test_each_role_has_its_model_and_a_wrapper_starts_the_program(known: ProgramHarness) -> None:
+    wrapper = known.place / "wrapper"
+    wrapper.write_text(f'#!/bin/sh\necho "$1" >> {known.place}/wrapped\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    known.agent = {"models": {"code-reviewer": "any/m2"}}
+    known.mind.reviews = [bash("cat a.txt"), {"say": "I read it.\n\nVerdict: approved"}]
+    known.make({"a": node(commit("a"), risk="high")}, wrapper=[str(wrapper)])
+    assert (await known.work()).code is ExitCode.COMPLETED
+    reviews = [body for body in known.requests("a") if "Verdict: approved" in read_prompts(body)[0]]
+    assert {body["model"] for body in reviews} == {"m2"}
+    assert {body["model"] for body in known.requests("a") if body not in reviews} == {MODEL}
+    assert {Path(line).name for line in (known.place / "wrapped").read_text().split()} >= {known.preset}
