@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 _ELSEWHERE = re.compile(r"/|~|\{|[A-Za-z][A-Za-z0-9+.-]*://")
 """How entries begin that opencode finds by itself: absolute paths, those in a home, replaced ones, and addresses."""
@@ -16,9 +16,10 @@ def split_instructions(config: Mapping[str, Any]) -> tuple[list[str], dict[str, 
     opencode looks for them from the worktree, where a branch may have changed them, or, with what its servers are
     started with here, next to its own configuration.
     """
-    entries = config.get("instructions")
-    if not isinstance(entries, Sequence) or isinstance(entries, str):
+    found = config.get("instructions")
+    if not isinstance(found, list | tuple):
         return [], dict(config)
+    entries = cast("Sequence[Any]", found)
     relative = [entry for entry in entries if isinstance(entry, str) and entry and not _ELSEWHERE.match(entry)]
     kept = [entry for entry in entries if entry not in relative]
     rest = {name: value for name, value in config.items() if name != "instructions"}
