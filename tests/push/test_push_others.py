@@ -357,35 +357,6 @@ async def test_merge_of_a_node_that_somebody_else_completed_first_is_dropped_and
     assert shared.show("a.txt", "refs/coordinator/kept/a/1") == "a\n"
 
 
-async def test_a_renamed_branch_is_told_with_what_waits_and_how_to_land_it(shared: RemoteHarness) -> None:
-    shared.make({"a": {}, "b": {"depends_on": ["a"]}})
-    shared.hook("pre-receive", "exit 1")
-    await shared.work(only=["a"])
-    (shared.hub_path / "hooks" / "pre-receive").unlink()
-    shared.hub.run("branch", "-m", "main", "trunk")
-    with pytest.raises(InputError) as caught:
-        await shared.work()
-    push = "git push origin refs/coordinator/queue/main:refs/heads/trunk"
-    assert str(caught.value) == (
-        "origin no longer has the branch main, so there is nothing to land on; if it was renamed, set `target` in "
-        f"coordinator.yaml to its new name (trunk). Not pushed yet: a; push that before, with `{push}`"
-    )
-    shared.git.run(*push.split()[1:])
-    with (shared.top / "coordinator.yaml").open("a") as settings:
-        settings.write("\ntarget: trunk\n")
-    assert (await shared.work()).names == {"b": "Merged"}
-
-
-async def test_a_lost_branch_whose_commits_are_on_no_other_is_restored_with_one_line(shared: RemoteHarness) -> None:
-    shared.make({"a": {}})
-    known = shared.at_hub("main")
-    shared.hub.run("symbolic-ref", "HEAD", "refs/heads/none")
-    shared.hub.run("update-ref", "-d", "refs/heads/main")
-    with pytest.raises(InputError) as caught:
-        await shared.work()
-    assert f"restore it with `git push origin {known[:12]}:refs/heads/main`" in str(caught.value)
-
-
 FAULTS: Mapping[str, tuple[Mapping[str, str], str]] = {
     "no such remote": (
         {"remote": "orign"},
