@@ -24,9 +24,8 @@ async def test_never_more_sessions_than_max_sessions(harness: RunHarness) -> Non
 async def test_node_in_the_queue_frees_its_slot_for_another_session(harness: RunHarness) -> None:
     """The first node's verify waits for the second's session: if the first kept its slot, neither could continue."""
     go = harness.place / "signals" / "go"
-    harness.make(
-        {"a": {}, "b": {}}, "[ $id = b ] && tell go\nwork", verify=[f"test -f b.txt || read x < {go}"], signals=["go"]
-    )
+    wait = f"test -f b.txt || ! test -f a.txt || read x < {go}"
+    harness.make({"a": {}, "b": {}}, "[ $id = b ] && tell go\nwork", verify=[wait], signals=["go"])
     worked = await harness.work(max_sessions=1)
     assert set(worked.names.values()) == {"Merged"}
 

@@ -131,7 +131,7 @@ async def test_one_node_is_aborted_and_the_others_land(harness: RunHarness) -> N
 
 async def test_a_message_to_a_node_whose_work_is_verified_is_refused_with_the_reason(harness: RunHarness) -> None:
     signals = harness.place / "signals"
-    verify = f"echo > {signals}/verifying; read -r _ < {signals}/go"
+    verify = f"test ! -f a.txt || {{ echo > {signals}/verifying; read -r _ < {signals}/go; }}"
     harness.make({"a": {}}, verify=[verify], signals=["verifying", "go"])
     said: list[RequestResult] = []
 
