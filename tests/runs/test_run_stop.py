@@ -60,7 +60,7 @@ async def test_stop_ends_sessions_and_keeps_work_and_the_next_run_resumes_the_at
 
 async def test_stop_during_verify_aborts_and_the_next_run_lands_without_a_session(harness: RunHarness) -> None:
     signals = harness.place / "signals"
-    verify = f"test -f {harness.place}/open || {{ echo > {signals}/verifying; sleep 1000; }}"
+    verify = f"test -f {harness.place}/open || ! test -f a.txt || {{ echo > {signals}/verifying; sleep 1000; }}"
     harness.make({"a": {}}, verify=[verify], signals=["verifying"])
     assert (await harness.work(during=stop_at(harness, "verifying"))).names == {"a": "Aborted"}
     (harness.place / "open").touch()
