@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from agent_programs_installed import find_agent_program
 
-from tasks_lib.agents.presets.examination import examine, find_version_fault
+from tasks_lib.agents.presets.examination import examine, find_option_fault, find_version_fault
 from tasks_lib.agents.presets.known import PRESETS
 
 BOTH = sorted(PRESETS)
@@ -59,6 +59,20 @@ def test_versions_outside_of_the_range_are_refused(said: str, fault: str) -> Non
     found = find_version_fault(PRESETS["claude"], said)
     assert found.startswith(fault)
     assert bool(found) is bool(fault)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_an_option_that_the_program_no_longer_has_is_named_before_a_run(name: str, tmp_path: Path) -> None:
+    preset = PRESETS[name]
+    program = tmp_path / name
+    version = find_agent_program(name)
+    program.write_text(f'#!/bin/sh\n[ "$1" = --version ] || exec echo "  --model <MODEL>"\nexec {version} "$@"\n')
+    program.chmod(0o755)
+    fault = examine(preset, {**isolate(tmp_path, program), preset.keys[0]: "key"})
+    assert "which this preset needs" in fault
+    assert "--model" not in fault.split(", which")[0]
+    assert ("--setting-sources" if name == "claude" else "--json") in fault
+    assert find_option_fault(preset, "9", "prints no help") == ""
 
 
 def test_a_provider_of_ones_own_needs_no_login(tmp_path: Path) -> None:

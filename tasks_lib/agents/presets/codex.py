@@ -131,6 +131,7 @@ CODEX = Preset(
     build=build,
     read=read,
     choose_conversation=lambda launch: "",
+    help_words=("exec", "--help"),
     attach=lambda conversation: ["codex", "resume", conversation],
     passed_on=("CODEX_HOME",),
     has_own_provider=has_own_provider,

@@ -1,11 +1,13 @@
-"""Checks before a run that a known program is there, in a version that is known, and logged in."""
+"""Checks before a run that a known program is there, in a version and with options that are known, and logged in."""
 
 import os
 import re
 import subprocess
+import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from tasks_lib.agents.presets.preset import Preset, first_line
+from tasks_lib.agents.presets.preset import Launch, Preset, first_line
 from tasks_lib.process.captured_output import run_captured
 from tasks_lib.process.private_directories import private_directory
 from tasks_lib.process.program_lookup import find_program
@@ -14,6 +16,7 @@ from tasks_lib.text import fold_printable
 
 SECONDS = 60
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_OPTION = re.compile(r"--[A-Za-z][\w-]*")
 
 
 def examine(preset: Preset, environment: Mapping[str, str], *, may_be_missing: bool = False) -> str:
@@ -26,10 +29,15 @@ def examine(preset: Preset, environment: Mapping[str, str], *, may_be_missing: b
     if path is None:
         missing = f"`{preset.name}` is not on PATH ({search_path}): install it with `{_install(preset)}`"
         return "" if may_be_missing else missing
-    succeeded, said = _ask(path, ["--version"], environment)
+    succeeded, printed = _ask(path, ["--version"], environment)
+    said = fold_printable(first_line(printed))
     if not succeeded:
         return f"`{path} --version` failed ({said}): install {preset.title} anew with `{_install(preset)}`"
-    return find_version_fault(preset, said) or _find_login_fault(preset, path, environment)
+    return (
+        find_version_fault(preset, said)
+        or find_option_fault(preset, said, _ask(path, preset.help_words, environment)[1])
+        or _find_login_fault(preset, path, environment)
+    )
 
 
 def find_version_fault(preset: Preset, said: str) -> str:
@@ -48,6 +56,20 @@ def find_version_fault(preset: Preset, said: str) -> str:
     )
 
 
+def find_option_fault(preset: Preset, said: str, listed: str) -> str:
+    """Say which options of its command line the program does not list in `listed`, the output of its help; or ""."""
+    sample = Launch(str(uuid.UUID(int=0)), "", "m", Path("/"), {}, (Path("/"),), is_read_only=True)
+    used = [word for word in preset.build(sample) if word.startswith("--")]
+    known = set(_OPTION.findall(listed))
+    if not known or not (missing := [option for option in used if option not in known]):
+        return ""
+    return (
+        f"{preset.title} ({said}) has no option {' and no '.join(missing)}, which this preset needs: "
+        f"`{_install(preset)}` installs the version that it was tried with, or write the program's command line as "
+        "agent.command"
+    )
+
+
 def _find_login_fault(preset: Preset, path: str, environment: Mapping[str, str]) -> str:
     if any(environment.get(name) for name in preset.keys) or preset.has_own_provider(environment):
         return ""
@@ -60,13 +82,13 @@ def _find_login_fault(preset: Preset, path: str, environment: Mapping[str, str])
 
 
 def _ask(path: str, arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[bool, str]:
-    """Run the program outside of any project; whether it succeeded, and the first line that it printed."""
+    """Run the program outside of any project; whether it succeeded, and what it printed."""
     with private_directory() as directory:
         try:
             done = run_captured([path, *arguments], cwd=directory, environment=environment, seconds=SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:
             return False, str(error)
-    return done.status == 0, fold_printable(first_line((done.stdout or done.stderr).decode("utf-8", "replace")))
+    return done.status == 0, (done.stdout or done.stderr).decode("utf-8", "replace")
 
 
 def _read_version(text: str) -> tuple[int, ...]:

@@ -65,6 +65,7 @@ class Preset:
     event: it returns what is known after it, and lines for the log. `attach` returns the command line that opens a
     conversation. `login` are the arguments with which the program says whether it is logged in, `keys` the variables
     that hold a key, and `has_own_provider` whether the user's configuration names a provider, which needs neither.
+    `help_words` are the arguments with which it lists its options.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Preset:
     read: Callable[[Heard, Json], tuple[Heard, str]]
     choose_conversation: Callable[[Launch], str]
     attach: Callable[[str], list[str]]
+    help_words: tuple[str, ...] = ("--help",)
     passed_on: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
     has_own_provider: Callable[[Mapping[str, str]], bool] = lambda _: False
