@@ -3,7 +3,7 @@
 import asyncio
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks_lib.agents.backend import Need, ProviderState, Session, SessionSpec, TurnEnd, TurnSpec
@@ -174,3 +174,17 @@ def check_command(command: Sequence[str], search_path: str) -> str | None:
     if "/" in program:
         return f"`{program}` is not an executable file: install it, or correct the command in coordinator.yaml"
     return f"`{program}` is not on PATH ({search_path}): install it, or correct the command in coordinator.yaml"
+
+
+def find_root_fault(command: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Return why the program of `command` refuses to start as root with the variables `environment`, "" if it does not.
+
+    Only Claude Code is known to.
+    """
+    is_bypassing = "--dangerously-skip-permissions" in command or "bypassPermissions" in command
+    if os.geteuid() or not is_bypassing or Path(command[0]).name != "claude" or environment.get("IS_SANDBOX"):
+        return ""
+    return (
+        "Claude Code refuses to bypass permissions as root: use `agent: {preset: claude}`, which works as root, run "
+        "coordinator as another user, or, in a container, set IS_SANDBOX=1 and list it in env.agent"
+    )

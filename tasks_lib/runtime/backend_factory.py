@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks_lib.agents.backend import Backend, Session, SessionSpec
-from tasks_lib.agents.command_backend import CommandBackend, check_command
+from tasks_lib.agents.command_backend import CommandBackend, check_command, find_root_fault
 from tasks_lib.agents.opencode.backend import OpencodeBackend, find_data
 from tasks_lib.agents.opencode.servers.executable import check_program
 from tasks_lib.agents.opencode.servers.model_catalog import ToolServer
@@ -79,8 +79,9 @@ def find_command_fault(project: Project) -> str:
         return NO_AGENT
     if settings.setup or settings.spokes.remote or not Plan(project.graph).ready():
         return ""
-    search_path = _find_variables(project).get("PATH", os.defpath)
-    return check_command(settings.wrapper or settings.agent.program, search_path) or ""
+    variables = _find_variables(project)
+    fault = check_command(settings.wrapper or settings.agent.program, variables.get("PATH", os.defpath))
+    return fault or find_root_fault(settings.agent.command, variables)
 
 
 def _find_variables(project: Project) -> dict[str, str]:

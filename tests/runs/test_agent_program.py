@@ -73,3 +73,21 @@ def test_graph_in_which_no_agent_can_start_needs_no_program(harness: RunHarness)
     harness.make({"a": {"assignee": "human"}, "b": {"depends_on": ["a"]}})
     harness.commit("Configure", {"coordinator.yaml": yaml.safe_dump(MISSING)})
     assert find_command_fault(load_project(harness.top)) == ""
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize("variables", [{}, {"env": {"agent": ["IS_SANDBOX"]}}])
+def test_claude_code_that_would_refuse_to_start_as_root_is_told(
+    harness: RunHarness, monkeypatch: pytest.MonkeyPatch, uid: int, variables: Mapping[str, Any]
+) -> None:
+    program = harness.place / "claude"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    command = [str(program), "-p", "--dangerously-skip-permissions"]
+    harness.make({"a": {}})
+    (harness.top / "coordinator.yaml").write_text(yaml.safe_dump({"agent": {"command": command}, **variables}))
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    monkeypatch.setenv("IS_SANDBOX", "1")
+    fault = find_command_fault(load_project(harness.top, {}))
+    assert fault.startswith("Claude Code refuses to bypass permissions as root") is (not uid and not variables)
+    assert bool(fault) is (not uid and not variables)

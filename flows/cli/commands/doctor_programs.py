@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from flows.cli.commands.doctor_check import Check, fail, ok, warn
 from flows.cli.commands.program_words import PLAIN_WORD, find_program_word
-from tasks_lib.agents.command_backend import check_command
+from tasks_lib.agents.command_backend import check_command, find_root_fault
 from tasks_lib.agents.presets.examination import examine
 from tasks_lib.agents.presets.known import PRESETS
 from tasks_lib.engine.run_lifecycle import NO_VERIFY
@@ -63,9 +63,12 @@ def _is_there(word: str, search_path: str, project: Project | None) -> bool:
 
 def _find_path(allowed: Sequence[str], project: Project | None) -> str:
     """Return the PATH that programs get which may see the variables `allowed`."""
+    return _find_variables(allowed, project).get("PATH", os.defpath)
+
+
+def _find_variables(allowed: Sequence[str], project: Project | None) -> dict[str, str]:
     hidden = find_hidden_bin(project.repository.top) if project else find_own_bin()
-    variables = scrub(user_environment(), allowed, git_variables=local_variables(), own_bin=hidden)
-    return variables.get("PATH", os.defpath)
+    return scrub(user_environment(), allowed, git_variables=local_variables(), own_bin=hidden)
 
 
 def check_agent(settings: Settings, project: Project | None) -> Iterator[Check]:
@@ -127,7 +130,8 @@ def check_programs(settings: Settings, project: Project | None) -> Iterator[Chec
     if not settings.agent.program:
         yield fail("agent", NO_AGENT)
         return
-    search_path = _find_path(settings.env.agent, project)
+    variables = _find_variables(settings.env.agent, project)
+    search_path = variables.get("PATH", os.defpath)
     if settings.wrapper:
         if fault := check_command(settings.wrapper, search_path):
             yield fail("wrapper", fault)
@@ -135,7 +139,8 @@ def check_programs(settings: Settings, project: Project | None) -> Iterator[Chec
             yield ok("wrapper", f"found `{settings.wrapper[0]}`; it looks up the agent itself")
         return
     program = settings.agent.program[0]
-    if fault := check_command(settings.agent.program, search_path):
+    fault = check_command(settings.agent.program, search_path) or find_root_fault(settings.agent.command, variables)
+    if fault:
         yield fail("agent", fault)
     elif PLAIN_WORD.fullmatch(program) and not _is_there(program, search_path, project):
         yield warn("agent", f"`{program}` is not in the repository at the head; commit it, unless `setup` makes it")
