@@ -76,6 +76,7 @@ def test_the_red_node_needed_a_second_turn(worked: DemoStory) -> None:
 def test_what_went_wrong_is_told_while_it_happens(worked: DemoStory) -> None:
     told = (worked.repository.parent / "lines").read_text()
     assert f"{worked.hangs}: session: nudged: the turn was stopped: nothing happened for " in told
+    assert "reports/by-category and reports/by-month both change ledger/commands.py and will conflict" in told
     assert f"{worked.limited}: notice (limit): the quota for this minute is used up" in told
     assert f"{worked.returned}: given back: the review asks for changes" in told
     assert f"{worked.told}: it was blocked (context); a resolver supplied context: README.md says" in told

@@ -39,7 +39,7 @@ ASKED_AGAIN = "Your prompt was:"
 """What is in a prompt that is repeated after a limit."""
 
 EARLY = ("reports/by-month", "reports/by-category")
-"""Nodes that change files first and then think, so that their conflict can be seen coming."""
+"""Nodes that commit first and then think, so that their conflict can be seen coming."""
 
 DEMANDS = {"budget": ("tests/test_budget.py", "test_month_without_entries")}
 """The file and the text in it that a reviewer asks for."""
@@ -144,11 +144,11 @@ def apply(turn: Turn, name: str, subject: str) -> bool:
     """Apply `work/<id>/<name>.patch`, test and commit; returns whether there was anything to do."""
     if not prepare(turn, name, subject):
         return False
-    if turn.is_first and turn.id in EARLY:
-        turn.think()
     run_tests(HASTY_TESTS.get(turn.id) if turn.is_first else None)
     run("git", "add", "-A")
     run("git", "commit", "-q", "-m", f"{subject}({turn.id}): {turn.name}")
+    if turn.is_first and turn.id in EARLY:
+        turn.think()
     return True
 
 
