@@ -12,6 +12,7 @@ import yaml
 from checker import Meant, check, snapshot_user_state
 from generated_graphs import run_git
 from run_harness import HANG_SECONDS, PlainLauncher
+from silence import read_silence
 
 from flows.demo.story import ANSWER, DemoStory, check_story, make_demo, tell_statuses
 from tasks_lib.engine.run_lifecycle import open_run
@@ -76,6 +77,7 @@ def test_the_red_node_needed_a_second_turn(worked: DemoStory) -> None:
 def test_what_went_wrong_is_told_while_it_happens(worked: DemoStory) -> None:
     told = (worked.repository.parent / "lines").read_text()
     assert f"{worked.hangs}: session: nudged: the turn was stopped: nothing happened for " in told
+    assert read_silence(told) >= 10
     assert "reports/by-category and reports/by-month both change ledger/commands.py and will conflict" in told
     assert f"{worked.limited}: notice (limit): the quota for this minute is used up" in told
     assert f"{worked.returned}: given back: the review asks for changes" in told
