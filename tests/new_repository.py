@@ -11,11 +11,11 @@ from tasks_lib.git.runner import Git
 
 def begin_repository(top: Path) -> None:
     """Make `top`, which may exist, a repository without commits, on `main`, with an identity. Its hooks have no samples."""
-    shutil.copytree(_template(), top, dirs_exist_ok=True)
+    shutil.copytree(make_template(), top, dirs_exist_ok=True)
 
 
 @cache
-def _template() -> Path:
+def make_template() -> Path:
     """A repository as `begin_repository` makes it, once in each process and gone with it."""
     place = Path(tempfile.mkdtemp(prefix="template-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 WORK = Path(__file__).resolve().parent / "work"
@@ -38,8 +38,10 @@ QUOTA = "the quota for this minute is used up"
 ASKED_AGAIN = "Your prompt was:"
 """What is in a prompt that is repeated after a limit."""
 
-EARLY = ("reports/by-month", "reports/by-category")
-"""Nodes that commit first and then think, so that their conflict can be seen coming."""
+PAIR = ("reports/by-month", "reports/by-category")
+"""Nodes that commit first and then think until the run has said that they will conflict."""
+PARTNER_SECONDS, NOTICE_SECONDS = 10.0, 60.0
+"""How long each of them waits at most for the other to begin, and then for what the run says."""
 
 DEMANDS = {"budget": ("tests/test_budget.py", "test_month_without_entries")}
 """The file and the text in it that a reviewer asks for."""
@@ -147,9 +149,27 @@ def apply(turn: Turn, name: str, subject: str) -> bool:
     run_tests(HASTY_TESTS.get(turn.id) if turn.is_first else None)
     run("git", "add", "-A")
     run("git", "commit", "-q", "-m", f"{subject}({turn.id}): {turn.name}")
-    if turn.is_first and turn.id in EARLY:
+    if turn.is_first and turn.id in PAIR:
         turn.think()
+        wait_for_notice(turn)
     return True
+
+
+def wait_for_notice(turn: Turn) -> None:
+    """Wait, within limits, until the run has said that this branch and that of its partner will conflict."""
+    [partner] = (one for one in PAIR if one != turn.id)
+    branch = ("git", "show-ref", "--verify", "--quiet", f"refs/heads/feat/{partner}")
+    view = Path(run("git", "rev-parse", "--git-common-dir").stdout.strip(), "coordinator", "run.json")
+    if wait_until(lambda: run(*branch, accept=(0, 1)).returncode == 0, PARTNER_SECONDS):
+        wait_until(lambda: "will conflict" in view.read_text(encoding="utf-8"), NOTICE_SECONDS)
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float) -> bool:
+    """Look several times a second, for `seconds` at most; returns whether it became so."""
+    end = time.monotonic() + seconds
+    while not (found := is_so()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return found
 
 
 def prepare(turn: Turn, name: str, subject: str) -> bool:
@@ -174,7 +194,7 @@ def work(turn: Turn) -> str:
     start_clean()
     resolved = [] if turn.is_first else catch_up(turn)
     meet_mishap(turn)
-    if not (turn.is_first and turn.id in EARLY):
+    if not (turn.is_first and turn.id in PAIR):
         turn.think()
     if not turn.is_answered:
         return exit_safely(turn)

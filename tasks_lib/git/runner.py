@@ -62,14 +62,6 @@ class Layout:
     object_format: str
 
 
-_running: set[int] = set()
-
-
-def list_running() -> frozenset[int]:
-    """Return the ids of the git processes that this process is running, so that none is mistaken for the user's."""
-    return frozenset(_running)
-
-
 def git_environment() -> dict[str, str]:
     """Return the variables that every git command of Coordinator's adds to this process's environment.
 
@@ -149,7 +141,6 @@ class Git:
         all processes that it started are ended. Waits only for git itself, not for processes that it leaves running.
         """
         process = self._start(arguments, stdin is not None, environment or {})
-        _running.add(process.pid)
         try:
             out, err = collect(process, stdin or b"", seconds)
         except subprocess.TimeoutExpired:
@@ -158,8 +149,6 @@ class Git:
         except BaseException:
             end_captured(process)  # A signal may be ending this program; git, in its own session, does not get it.
             raise
-        finally:
-            _running.discard(process.pid)
         result = Result(process.returncode, out, err.decode("utf-8", "replace"))
         if result.status not in accept:
             raise GitError(arguments, result.status, result.stderr or result.stdout.decode("utf-8", "replace"))

@@ -22,6 +22,12 @@ _CHUNK_BYTES = 1 << 16
 _LAST_READS = 64
 """Enough for a full pipe, at most 1 MiB: all that the process wrote is read, but an endless writer is not followed."""
 _GRACE_SECONDS = 5.0
+_running: set[int] = set()
+
+
+def list_running() -> frozenset[int]:
+    """Return the ids of the programs that this process is running here, so that none is mistaken for another's."""
+    return frozenset(_running)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,7 @@ def collect(
     Then the pipes are closed, so what another process still writes into them is lost. Raises TimeoutExpired after
     `seconds`; in that case the process keeps running and its pipes stay open.
     """
+    _running.add(process.pid)
     deadline = time.monotonic() + seconds if seconds is not None else None
     with _Pipes(process, stdin) as pipes:
         while pipes.are_open and process.poll() is None:
@@ -89,6 +96,7 @@ def end_captured(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _close(process: "subprocess.Popen[bytes]") -> None:
+    _running.discard(process.pid)
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe:
             with suppress(OSError):  # Flushing buffered input fails once the process is dead.

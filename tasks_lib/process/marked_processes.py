@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from tasks_lib.errors import AgentError
+from tasks_lib.process.captured_output import list_running
 from tasks_lib.process.process_table import list_carriers
 
 ROUNDS = 5
@@ -28,7 +29,11 @@ def marked(name: str, value: str) -> Generator[None]:
 
 
 def find_marked(name: str, value: str) -> list[psutil.Process]:
-    """Return the processes that have `name` set to `value`, except this process and its ancestors."""
+    """Return the processes that have `name` set to `value`, except this process and its ancestors.
+
+    Programs that this process is running now, such as git, are left out with all that they have started: what they do
+    counts, and once psutil had waited for one of them its exit status would be taken for 0.
+    """
     mine = psutil.Process()
     spared = {mine.pid, *(parent.pid for parent in mine.parents())}
     found: list[psutil.Process] = []
@@ -36,7 +41,15 @@ def find_marked(name: str, value: str) -> list[psutil.Process]:
         with suppress(psutil.Error, OSError):
             if pid not in spared and (process := psutil.Process(pid)).environ().get(name) == value:
                 found.append(process)
-    return found
+    running = list_running()  # Looked up last: others may have been started meanwhile.
+    return [process for process in found if not running or running.isdisjoint(_list_line(process))]
+
+
+def _list_line(process: psutil.Process) -> Iterable[int]:
+    """Return the process and its ancestors."""
+    with suppress(psutil.Error):
+        return [process.pid, *(parent.pid for parent in process.parents())]
+    return [process.pid]
 
 
 def _list_candidates(name: str, value: str) -> Iterable[int]:

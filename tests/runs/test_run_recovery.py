@@ -10,9 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from killed_process import run_in_child
-from run_harness import RunHarness
+from new_repository import make_template
+from run_harness import RunHarness, until
 
 from tasks_lib.cleanup.dead_run import end_processes
 from tasks_lib.engine.run_lifecycle import open_run
@@ -23,8 +25,10 @@ from tasks_lib.git.worktree_admin import MAKING, write_slot
 from tasks_lib.git.worktrees.lifecycle import Worktree, Worktrees
 from tasks_lib.naming import flatten
 from tasks_lib.process import private_directories
+from tasks_lib.process.marked_processes import marked
 from tasks_lib.process.private_directories import make_private, name_owner
 from tasks_lib.process.process_table import read_start
+from tasks_lib.project.child_environment import REPOSITORY_MARKER
 from tasks_lib.project.loading import load_project
 from tasks_lib.session.attempt_record import AttemptIdentity, Record, TurnRecord
 from tasks_lib.settings.schema import Settings
@@ -36,7 +40,8 @@ DAY_SECONDS = 86_400
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory for this test's temporary files only."""
+    """A directory for this test's temporary files only; the template of repositories serves others as well."""
+    make_template()
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
@@ -239,3 +244,24 @@ def test_group_that_a_record_names_is_ended_though_it_carries_no_mark(harness: R
         for process in (left, other):
             process.kill()
             process.wait()
+
+
+def test_git_that_this_process_is_running_is_not_left_by_an_earlier_run(harness: RunHarness, tmp_path: Path) -> None:
+    harness.make({"a": {}})
+    repository, pause = Repository.open(harness.top), tmp_path / "pause"
+    os.mkfifo(pause)
+
+    async def end_beside_git() -> tuple[str, int]:
+        left = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
+        running = asyncio.create_task(
+            asyncio.to_thread(repository.git.text, "-c", f"alias.pause=!cat {pause}", "pause")
+        )
+        await until(lambda: "cat" in [one.name() for one in psutil.Process().children(recursive=True)])
+        count = await end_processes(repository, Settings().watch.stop_seconds)
+        await left.wait()
+        if not running.done():
+            await asyncio.to_thread(pause.write_text, "all of it")
+        return await running, count
+
+    with marked(REPOSITORY_MARKER, str(repository.common_dir)):
+        assert asyncio.run(end_beside_git()) == ("all of it", 1)

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from tasks_lib.git.repository import STATE_DIR
 from tasks_lib.git.repository_lock import HeldRunLock
-from tasks_lib.git.runner import Git, list_running
+from tasks_lib.git.runner import Git
 from tasks_lib.git.worktrees.relinking import Relocation
 from tasks_lib.naming import SOME
+from tasks_lib.process.captured_output import list_running
 from tasks_lib.process.files import Stamp, read_stamp, remove_empty_parents, write_atomically
 from tasks_lib.process.lock_holders import DirectoryTree, find_git
 from tasks_lib.text import list_some

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import HeldRunLock, read_since
-from tasks_lib.git.runner import list_running
 from tasks_lib.git.worktree_admin import Entry, list_all, list_entries
 from tasks_lib.git.worktrees.stale_files import OLD_SECONDS, is_old
+from tasks_lib.process.captured_output import list_running
 from tasks_lib.process.files import read_stamp
 from tasks_lib.process.lock_holders import DirectoryTree, find_holder
 
