@@ -42,5 +42,6 @@ async def _commit(run: Run, name: str, path: str, text: str) -> None:
         return
     waits = f"; publishing that waits: {change.pending.rstrip('.')}" if change.pending else ""
     run.board.say(f"The after-action report was committed as {path} with {change.commit[:12]}{waits}.")
-    if change.note:
-        run.board.say(change.note)
+    for note in change.notes:
+        if note not in run.board.view.messages:  # The run may have said it of its own push.
+            run.board.say(note)

@@ -154,7 +154,8 @@ def _spawn_directly(path: Path, order: SpawnOrder) -> Answer:
         except InputError as error:
             return Answer(order.task_id, False, str(error))
     waits = f"; publishing it waits: {spawned.pending}" if spawned.pending else ""
-    return Answer(spawned.task_id, True, f"{describe_spawned(spawned)}{waits}")
+    said = ". ".join((f"{describe_spawned(spawned)}{waits}", *(note.rstrip(".") for note in spawned.notes)))
+    return Answer(spawned.task_id, True, said)
 
 
 @contextmanager

@@ -27,12 +27,12 @@ _ComposeAt = Callable[[str], Candidate]
 class CommittedChange:
     """A `commit` on the head. `pending` is why publishing it waits, "" if it is published.
 
-    `note` is something else for the user, "" if there is nothing.
+    `notes` are further sentences for the user.
     """
 
     commit: str
     pending: str = ""
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def commit_without_run(project: Project, lock: HeldRunLock, compose: Compose) -> CommittedChange:
@@ -77,7 +77,8 @@ def _publish(project: Project, head: Head, made: Candidate, compose: _ComposeAt)
         return replace(change, pending=pending)
     head.finish()
     is_behind = project.repository.branch_head(project.target) and _fast_forward(project, change.commit)
-    return replace(change, note=describe_local_branch_behind(project, is_behind) if is_behind else "")
+    notes = (describe_local_branch_behind(project, is_behind),) if is_behind else ()
+    return replace(change, notes=(*change.notes, *notes))
 
 
 def _fast_forward(project: Project, commit: str) -> str:
@@ -104,7 +105,8 @@ def _push(remote: Remote, head: Head, made: Candidate, compose: _ComposeAt) -> t
             return CommittedChange(candidate.commit), f"{remote.name} does not answer: {error}"
         candidate = _make_again(head, candidate.commit, base, compose)
         result = remote.push(candidate.commit, base)
-    return CommittedChange(candidate.commit), _explain_wait(remote, result)
+    missing = result.describe_missing(remote.name) if isinstance(result, Pushed) else ()
+    return CommittedChange(candidate.commit, notes=tuple(missing)), _explain_wait(remote, result)
 
 
 def _make_again(head: Head, old: str, base: str, compose: _ComposeAt) -> Candidate:

@@ -1,7 +1,6 @@
 """Publishes the head by pushing it, one push at a time; follows what others push, and a refusal stops no node."""
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import assert_never
 
@@ -131,8 +130,8 @@ class RemotePublisher:
             with self._run.stopping.waiting_for(f"the push to {self._remote.name} (git will report whether it landed)"):
                 result = await self._run.git.call(self._remote.push, head, base)
             match result:
-                case Pushed(_, elsewhere):
-                    self._tell_missing(elsewhere)
+                case Pushed():
+                    self._tell_missing(result)
                     self._base_follower.note_published(head)
                     await self._follow_here(head)
                     return self._succeed()
@@ -149,9 +148,9 @@ class RemotePublisher:
                     assert_never(result)
         return self._explain_wait(stuck)
 
-    def _tell_missing(self, elsewhere: Mapping[str, str]) -> None:
-        for address, words in elsewhere.items():
-            self._remote_watch.say_once(f"{self._remote.name} has what landed, but {address} does not: {words}")
+    def _tell_missing(self, pushed: Pushed) -> None:
+        for line in pushed.describe_missing(self._remote.name):
+            self._remote_watch.say_once(line)
 
     def _explain_wait(self, stuck: str) -> str:
         """Return why publishing waits after `RACES` pushes; `stuck` are the words of one that nobody overtook."""

@@ -24,14 +24,14 @@ class Resolution:
     """The resolve task `task_id` and the nodes that wait for it, once a person has resolved it.
 
     `commit` completes the task, "" while that commit is not made yet. `pending` is why publishing waits, "" if it does
-    not or if a run publishes. `note` is something else for the user, "" if there is nothing.
+    not or if a run publishes. `notes` are further sentences for the user.
     """
 
     task_id: str
     waiting: tuple[str, ...]
     commit: str = ""
     pending: str = ""
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def describe(resolution: Resolution) -> str:
@@ -52,7 +52,7 @@ def describe_without_run(resolution: Resolution, project: Project) -> str:
         waits = f"the commit waits at {project.open_head().refs.queue_ref}, and the next `coordinator run` publishes it"
         said = f"{resolution.task_id} was completed with {resolution.commit[:12]}, but {why}; {waits}"
     now = f"To run {nodes} again: `coordinator run`" if nodes else "No open node waits for it"
-    return " ".join(part for part in (f"{said}.", resolution.note, f"{now}.") if part)
+    return " ".join((f"{said}.", *resolution.notes, f"{now}."))
 
 
 def find_resolution(
@@ -138,7 +138,7 @@ def resolve_without_run(project: Project, lock: HeldRunLock, name: str, word: Pe
         return candidate
 
     made = commit_without_run(project, lock, compose)
-    return replace(found[-1], commit=made.commit, pending=made.pending, note=made.note)
+    return replace(found[-1], commit=made.commit, pending=made.pending, notes=made.notes)
 
 
 def _require_unchanged(repository: Repository, task: Task) -> None:

@@ -39,12 +39,14 @@ class SpawnOrder:
 class SpawnedTask:
     """The task `task_id` was spawned with `commit`, "" if nothing had to be committed.
 
-    `pending` is why publishing it waits, "" if it does not or if a run publishes.
+    `pending` is why publishing it waits, "" if it does not or if a run publishes; `notes` are further sentences for the
+    user.
     """
 
     task_id: str
     commit: str = ""
     pending: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def spawn_without_run(project: Project, lock: HeldRunLock, order: SpawnOrder) ->
     if not checker.find_change(project.graph.tasks):
         return SpawnedTask(checker.task_id)
     made = commit_without_run(project, lock, lambda composer, head: checker.compose(composer, head, ""))
-    return SpawnedTask(checker.task_id, made.commit, made.pending)
+    return SpawnedTask(checker.task_id, made.commit, made.pending, made.notes)
 
 
 def _read_tasks(reader: TaskReader, commit: str) -> Mapping[str, Task]:

@@ -111,6 +111,19 @@ def test_missing_agent_and_verify_are_said(repo: UserRepository) -> None:
     assert check_verify(settings, None).level == "warn"
 
 
+def test_further_address_that_a_push_does_not_reach_is_a_warning(repo: UserRepository, tmp_path: Path) -> None:
+    hub, away = tmp_path / "hub.git", tmp_path / "away.git"
+    repo.commit({"coordinator.yaml": SETTINGS + "land: {mode: push}\n"})
+    repo.git.run("clone", "--quiet", "--bare", str(repo.top), str(hub))
+    repo.git.run("remote", "add", "origin", str(hub))
+    repo.git.run("fetch", "--quiet", "origin")
+    for address in (hub, away):
+        repo.git.run("remote", "set-url", "--add", "--push", "origin", str(address))
+    found = find(repo.top, "remote")
+    assert found.level == "warn"
+    assert found.text.startswith(f"origin accepts a push from you, but not at all of its addresses: {away}: ")
+
+
 def test_program_of_the_wrapper_is_looked_for(repo: UserRepository) -> None:
     repo.commit({"coordinator.yaml": SETTINGS + "wrapper: [no-such-sandbox, --]\n"})
     assert [(check.level, check.about) for check in check_programs(load_project(repo.top).settings, None)] == [

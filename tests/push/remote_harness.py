@@ -167,3 +167,15 @@ def asking_for_a_password() -> Generator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def add_mirror(shared: RemoteHarness, *, is_first: bool = False) -> Path:
+    """Let pushes go to a copy of the remote too, which refuses them ("ask Bo"); return its hook that does that."""
+    mirror = shared.place / "mirror.git"
+    Git(shared.place).run("clone", "--quiet", "--bare", str(shared.hub_path), str(mirror))
+    hook = mirror / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho ask Bo >&2\nexit 1\n")
+    hook.chmod(0o755)
+    for address in sorted((shared.url, f"file://{mirror}"), key=lambda one: (one == shared.url) is is_first):
+        shared.git.run("remote", "set-url", "--add", "--push", shared.name, address)
+    return hook

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 import pytest
-from push.remote_harness import Person, RemoteHarness, asking_for_a_password, completed, start_run
+from push.remote_harness import Person, RemoteHarness, add_mirror, asking_for_a_password, completed, start_run
 from run_harness import reach, until
 
 from tasks_lib.engine.run_lifecycle import OpenRun
@@ -262,14 +262,8 @@ async def test_further_address_that_refuses_is_named_and_holds_nothing_up(
     shared: RemoteHarness, *, is_first: bool
 ) -> None:
     shared.make({"a": {}, "b": {"depends_on": ["a"]}})
-    mirror = shared.place / "mirror.git"
-    Git(shared.place).run("clone", "--quiet", "--bare", str(shared.hub_path), str(mirror))
-    hook = mirror / "hooks" / "pre-receive"
-    hook.write_text("#!/bin/sh\necho ask Bo >&2\nexit 1\n")
-    hook.chmod(0o755)
-    addresses = [f"file://{mirror}", shared.url] if is_first else [shared.url, f"file://{mirror}"]
-    for address in addresses:
-        shared.git.run("remote", "set-url", "--add", "--push", "origin", address)
+    hook = add_mirror(shared, is_first=is_first)
+    mirror = hook.parents[1]
     worked = await shared.work()
     assert (worked.names, worked.pending) == ({"a": "Merged", "b": "Merged"}, "")
     said = [line for line in worked.lines if "ask Bo" in line]

@@ -1,7 +1,7 @@
 """A person resolves a blocker while no run is in progress, and the work lands on a remote."""
 
 import pytest
-from push.remote_harness import RemoteHarness, completed
+from push.remote_harness import RemoteHarness, add_mirror, completed
 from push.test_push_moving_base import ALWAYS, count
 from run_harness import RunHarness
 
@@ -28,7 +28,7 @@ async def test_resolution_is_pushed_and_the_local_branch_follows(shared: RemoteH
     person = shared.join("ben")
     foreign = person.share("Add the key", {"key.txt": "1\n"})
     found = resolve(shared, "It is in key.txt.")
-    assert (found.pending, found.note) == ("", "")
+    assert (found.pending, found.notes) == ("", ())
     assert shared.hub_log()[:2] == ["resolved(resolve-a-1): It is in key.txt.", "Add the key"]
     assert shared.at() == shared.at_hub("main") == found.commit
     assert (await shared.work()).names == {"a": "Merged"}
@@ -50,13 +50,24 @@ async def test_push_that_is_refused_waits_and_the_next_run_pushes(shared: Remote
     assert "resolved(resolve-a-1): Go on." in shared.hub_log()
 
 
+async def test_further_address_that_refuses_what_was_resolved_is_named(shared: RemoteHarness) -> None:
+    shared.make({"a": {}}, BLOCKS_A)
+    await shared.work()
+    mirror = add_mirror(shared).parents[1]
+    found = resolve(shared, "Go on.")
+    assert found.pending == ""
+    [note] = found.notes
+    assert note.startswith(f"origin has what landed, but file://{mirror} does not: ask Bo")
+    assert shared.at_hub("main") == found.commit
+
+
 async def test_local_branch_that_cannot_follow_is_said(shared: RemoteHarness) -> None:
     shared.make({"a": {}}, BLOCKS_A)
     await shared.work()
     (shared.top / ".git" / "index.lock").touch()
     found = resolve(shared, "Go on.")
     assert found.pending == ""
-    assert "The local main was not updated" in found.note
+    assert "The local main was not updated" in found.notes[0]
     assert shared.at_hub("main") == found.commit
 
 
@@ -67,7 +78,7 @@ async def test_resolution_is_made_again_on_what_others_push_first(shared: Remote
     (shared.hub_path / "limit").write_text(str(commits + 2))
     shared.hook("update", FIRST_TWICE)
     found = resolve(shared, "Go on.")
-    assert (found.pending, found.note) == ("", "")
+    assert (found.pending, found.notes) == ("", ())
     assert shared.hub_log()[:3] == ["resolved(resolve-a-1): Go on.", "Other", "Other"]
     assert shared.at() == shared.at_hub("main") == found.commit
     assert not shared.git.resolve("refs/coordinator/queue/main")

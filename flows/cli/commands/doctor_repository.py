@@ -141,6 +141,9 @@ def _check_push(project: Project, remote: Remote, tip: str) -> Check:
             return fail("remote", f"{remote.name} would reject a push: {words}")
         case Raced(reason) | Unreachable(reason):
             return fail("remote", f"{remote.name} cannot be pushed to right now: {reason}")
+        case Pushed(elsewhere=elsewhere) if elsewhere:
+            told = "; ".join(f"{address}: {words}" for address, words in elsewhere.items())
+            return warn("remote", f"{remote.name} accepts a push from you, but not at all of its addresses: {told}")
         case Pushed():
             # A dry run does not run hooks or check branch protection.
             return ok("remote", f"{remote.name} accepts a push from you; its hooks and branch rules cannot be checked")

@@ -64,6 +64,13 @@ class Pushed:
     commit: str
     elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
 
+    def describe_missing(self, name: str) -> list[str]:
+        """Return a sentence for each further address of the remote `name` that did not take what was pushed."""
+        return [
+            f"{name} has what landed, but {address} does not: {words.rstrip('.')}."
+            for address, words in self.elsewhere.items()
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Raced:
