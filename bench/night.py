@@ -160,7 +160,9 @@ def _kill_everything(place: Field) -> None:
 
 
 def _list_landed(place: Field) -> frozenset[str]:
-    refs = git(place.repository, "for-each-ref", "--format=%(refname)", "refs/coordinator/queue", "refs/heads/main")
+    # By their commits: a ref may be gone by the time its history is read.
+    heads = ("refs/coordinator/queue", "refs/heads/main")
+    refs = git(place.repository, "for-each-ref", "--format=%(objectname)", *heads)
     log = git(place.repository, "log", "--first-parent", "--format=%(trailers:key=Task,valueonly)", *refs.splitlines())
     return frozenset(log.split())
 
