@@ -86,6 +86,24 @@ def test_init_uses_the_task_folder_that_taskgraph_names(bare_repo: UserRepositor
     assert [file.name for file in (bare_repo.top / "plan").iterdir()] == ["one.md"]
 
 
+def test_init_in_a_package_says_that_the_whole_repository_is_meant(
+    bare_repo: UserRepository, main_here: Main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = bare_repo.top
+    bare_repo.write({"packages/x/pyproject.toml": "[project]\n"})
+    monkeypatch.chdir(top)
+    assert "The repository is" not in main_here("init", ".")[1]
+    for name in ("coordinator.yaml", "tasks/example.md"):
+        (top / name).unlink()
+    (top / "tasks").rmdir()
+    monkeypatch.chdir(top / "packages" / "x")
+    lines = main_here("init", ".")[1].splitlines()
+    assert lines[0] == f"The repository is {top}; what is written there counts for all of it."
+    assert "  3. Commit them: git add ../../coordinator.yaml ../../tasks/example.md && git commit" in lines
+    monkeypatch.chdir(top.parent)
+    assert f"Next, in {top}:" in main_here("init", str(top))[1].splitlines()
+
+
 def test_init_refuses_a_bare_repository(bare_repo: UserRepository, main_here: Main) -> None:
     bare = bare_repo.top.parent / "bare.git"
     bare_repo.git.run("clone", "-q", "--bare", str(bare_repo.top), str(bare))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -63,13 +64,20 @@ def init_repository(path: Path, console: Console) -> ExitCode:
     repository = Repository.open(path)
     if repository.is_bare:
         raise InputError([f"{repository.top} is a bare repository without a checkout; run this in a clone of it"])
+    if (here := Path.cwd()) != repository.top:
+        say(console, f"The repository is {repository.top}; what is written there counts for all of it.")
     found = find_agent()
     wrote = [*_write_settings(repository.top, console, found)]
     tasks_dir = read_leniently(repository).tasks_dir
     wrote += _write_example(repository.top, tasks_dir, console)
     name = register(repository.top, find_former_top(repository, find_move(repository)))
     say(console, f'Registered as "{name}"; flow runs in Prefect use this name.')
-    _say_next(wrote, tasks_dir, console, found if CONFIGURATION in wrote else "")
+    names = wrote or [CONFIGURATION, tasks_dir]
+    is_inside = here.is_relative_to(repository.top)
+    say(console, "\nNext:" if is_inside else f"\nNext, in {repository.top}:")
+    if is_inside:
+        names = [os.path.relpath(repository.top / name, here) for name in names]
+    _say_next(names, tasks_dir, console, found if CONFIGURATION in wrote else "")
     return ExitCode.COMPLETED
 
 
@@ -128,7 +136,7 @@ def write_new(file: Path, text: str) -> None:
         raise InputError([f"{file} cannot be written: {error.strerror}"]) from error
 
 
-def _say_next(wrote: list[str], tasks_dir: str, console: Console, agent: str) -> None:
+def _say_next(names: list[str], tasks_dir: str, console: Console, agent: str) -> None:
     preset = PRESETS.get(agent)
     choose = f"Choose a model (or leave that to {preset.title})" if preset else "Set your agent's command"
     if agent == "opencode":
@@ -136,11 +144,10 @@ def _say_next(wrote: list[str], tasks_dir: str, console: Console, agent: str) ->
     steps = [
         f"{choose} under `agent` in {CONFIGURATION}, and check `verify`.",
         f"Write tasks in {tasks_dir}/, and check them: coordinator validate",
-        f"Commit them: git add {' '.join(wrote) or f'{CONFIGURATION} {tasks_dir}'} && git commit",
+        f"Commit them: git add {shlex.join(names)} && git commit",
         "Check that everything is in place: coordinator doctor",
         "Run the graph: coordinator run",
     ]
-    say(console, "\nNext:")
     for number, step in enumerate(steps, 1):
         say(console, f"  {number}. {step}")
 
