@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from coordinator_start import clean, is_own
-from flows.data_directory import data_dir, own_directory
+from flows.data_directory import CACHE_VARIABLE, DATA_VARIABLE, data_dir, own_directory
 from tasks_lib.process.http_clients import PROXIES, bypass_loopback, is_loopback
 from tasks_lib.process.user_environment import replaced_environment
 
@@ -44,7 +44,16 @@ def external_server_settings() -> dict[str, str]:
 
 def absolute_places() -> dict[str, str]:
     """The variables with paths, made absolute, for this process or one that starts in another directory."""
-    return {name: str(Path(os.environ[name]).absolute()) for name in PLACES if os.environ.get(name)}
+    return {name: _make_absolute(name, os.environ[name]) for name in PLACES if os.environ.get(name)}
+
+
+def _make_absolute(name: str, path: str) -> str:
+    # A `~` in quotes, which the shell leaves there, means the home only in our own variables.
+    if name in (DATA_VARIABLE, CACHE_VARIABLE) and path.startswith("~"):
+        with suppress(RuntimeError):  # Where there is no such home, what uses the directory says so.
+            path = str(Path(path).expanduser())
+        return path
+    return str(Path(path).absolute())
 
 
 @contextmanager

@@ -92,6 +92,20 @@ def test_a_relative_data_directory_is_the_same_one_from_everywhere(
     assert os.environ["COORDINATOR_DATA_DIR"] == "mine"
 
 
+def test_a_home_in_the_data_directory_means_the_same_in_prefects_own_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COORDINATOR_DATA_DIR", "~/data")
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/cache")
+    with isolated(OURS):
+        assert data_dir() == (tmp_path / "data").resolve()
+        assert Path(os.environ["XDG_CACHE_HOME"]).is_absolute()
+    monkeypatch.setenv("COORDINATOR_DATA_DIR", "~nobody-of-this-name/data")
+    with pytest.raises(InputError, match="home directory that is not known"), isolated(OURS):
+        pass
+
+
 def test_login_is_sent_to_the_server_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "ada:secret")
     monkeypatch.setenv("PREFECT_CLIENT_CUSTOM_HEADERS", '{"X-Door": "side"}')
