@@ -62,9 +62,9 @@ def find_processes(repository: Repository, relocation: Relocation | None = None)
     for mark in _list_marks(repository, relocation):
         inside = mark.inside
         found += (
-            find_marked_inside(REPOSITORY_MARKER, mark.value, inside)
+            find_marked_inside(REPOSITORY_MARKER, mark.value, inside, has_own=False)
             if inside
-            else find_marked(REPOSITORY_MARKER, mark.value)
+            else find_marked(REPOSITORY_MARKER, mark.value, has_own=False)
         )
     marked = {process.pid for process in found}
     is_copy = relocation is not None and relocation.is_copy  # A copy's records name processes of the original.
@@ -73,8 +73,12 @@ def find_processes(repository: Repository, relocation: Relocation | None = None)
     return LeftProcesses(tuple(sorted(marked)), tuple(sorted(beside)))
 
 
-async def end_processes(repository: Repository, stop_seconds: float, relocation: Relocation | None = None) -> int:
+async def end_processes(
+    repository: Repository, stop_seconds: float, relocation: Relocation | None = None, *, has_own: bool = False
+) -> int:
     """End what an earlier run left running: processes with its marker, and the groups that its records name.
+
+    With `has_own`, what this process is running is ended with it.
 
     Sends TERM, then KILL after `stop_seconds`. `relocation` is how the repository was moved since; call this once its
     records have been updated. The processes of a copy's original are left alone. Returns how many marked processes and
@@ -82,7 +86,7 @@ async def end_processes(repository: Repository, stop_seconds: float, relocation:
     """
     count = 0
     for mark in _list_marks(repository, relocation):
-        count += await end_marked(REPOSITORY_MARKER, mark.value, stop_seconds, inside=mark.inside)
+        count += await end_marked(REPOSITORY_MARKER, mark.value, stop_seconds, inside=mark.inside, has_own=has_own)
     for group, session in await asyncio.to_thread(_list_groups, repository):
         count += await end_group(group, stop_seconds, session=session)
     return count

@@ -28,11 +28,11 @@ def marked(name: str, value: str) -> Generator[None]:
         os.environ.pop(name, None)
 
 
-def find_marked(name: str, value: str) -> list[psutil.Process]:
+def find_marked(name: str, value: str, *, has_own: bool = True) -> list[psutil.Process]:
     """Return the processes that have `name` set to `value`, except this process and its ancestors.
 
-    Programs that this process is running now, such as git, are left out with all that they have started: what they do
-    counts, and once psutil had waited for one of them its exit status would be taken for 0.
+    Without `has_own`, programs that this process is running now, such as git, are left out with all that they have
+    started: what they do counts, and once psutil has waited for one of them its exit status is taken for 0.
     """
     mine = psutil.Process()
     spared = {mine.pid, *(parent.pid for parent in mine.parents())}
@@ -41,8 +41,9 @@ def find_marked(name: str, value: str) -> list[psutil.Process]:
         with suppress(psutil.Error, OSError):
             if pid not in spared and (process := psutil.Process(pid)).environ().get(name) == value:
                 found.append(process)
-    running = list_running()  # Looked up last: others may have been started meanwhile.
-    return [process for process in found if not running or running.isdisjoint(_list_line(process))]
+    # Looked up last: others may have been started meanwhile.
+    busy = frozenset[int]() if has_own else list_running()
+    return [process for process in found if not busy or busy.isdisjoint(_list_line(process))]
 
 
 def _list_line(process: psutil.Process) -> Iterable[int]:
@@ -57,17 +58,19 @@ def _list_candidates(name: str, value: str) -> Iterable[int]:
     return list_carriers(os.fsencode(f"{name}={value}")) if sys.platform == "linux" else psutil.pids()
 
 
-def find_marked_inside(name: str, value: str, place: Path) -> list[psutil.Process]:
+def find_marked_inside(name: str, value: str, place: Path, *, has_own: bool = True) -> list[psutil.Process]:
     """Return those of `find_marked` that run in `place` or below: they follow a directory that is moved."""
     found: list[psutil.Process] = []
-    for process in find_marked(name, value):
+    for process in find_marked(name, value, has_own=has_own):
         with suppress(psutil.Error, OSError):
             if Path(process.cwd()).is_relative_to(place):
                 found.append(process)
     return found
 
 
-async def end_marked(name: str, value: str, stop_seconds: float, *, inside: Path | None = None) -> int:
+async def end_marked(
+    name: str, value: str, stop_seconds: float, *, inside: Path | None = None, has_own: bool = True
+) -> int:
     """End every process that `find_marked` finds: TERM, then KILL after `stop_seconds`; return how many there were.
 
     With `inside`, only those that run there or below. Raises AgentError if one cannot be ended.
@@ -75,7 +78,7 @@ async def end_marked(name: str, value: str, stop_seconds: float, *, inside: Path
     ended: set[int] = set()
     for _ in range(ROUNDS):
         look = partial(find_marked_inside, place=inside) if inside else find_marked
-        found = await asyncio.to_thread(look, name, value)
+        found = await asyncio.to_thread(look, name, value, has_own=has_own)
         if not found:
             return len(ended)
         ended |= {process.pid for process in found}

@@ -187,7 +187,7 @@ class Stage:
             run = self.opened.run
             try:
                 async with asyncio.timeout(5 * UNWIND_SECONDS):
-                    await end_processes(run.git.repository, KILL_SECONDS)
+                    await end_processes(run.git.repository, KILL_SECONDS, has_own=True)
             except (AgentError, OSError) as error:
                 self._tell(f"Some processes could not be ended: {error}")
 
