@@ -28,7 +28,7 @@ from bench import (
     watch,
     worktrees,
 )
-from bench.common import end_on_term, work_in_memory
+from bench.common import end_on_term, measure_pace, work_in_memory
 from bench.figures import MEASURED, RELEASED, describe_figures, read_released, save
 
 BENCHMARKS: Mapping[str, Callable[[], str]] = {
@@ -54,6 +54,10 @@ BENCHMARKS: Mapping[str, Callable[[], str]] = {
 }
 
 
+PACES: list[float] = []
+"""What `measure_pace` returned after each benchmark."""
+
+
 def main() -> int:
     """Print each benchmark's figures as soon as they are available. The exit code is 1 if one fails or misses."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Print the benchmarks' figures.")
@@ -69,6 +73,7 @@ def main() -> int:
     benchmarks = {**BENCHMARKS, "remote": partial(remote.run, options.agent_seconds)}
     failed = [name for name in names or benchmarks if not measure(name, benchmarks[name])]
     print(describe_figures(MEASURED, read_released(RELEASED)))
+    print(f"The fixed computation took {min(PACES):.0f} to {max(PACES):.0f} ms; compare seconds of two runs by that.")
     if failed:
         print(f"Not measured, because of errors: {', '.join(failed)}")
     if options.save:
@@ -85,7 +90,9 @@ def measure(name: str, benchmark: Callable[[], str]) -> bool:
         traceback.print_exc()
         return False
     finally:
-        print(f"({name}: {time.monotonic() - began:.0f} s)", end="\n\n", flush=True)
+        seconds = time.monotonic() - began
+        PACES.append(measure_pace())
+        print(f"({name}: {seconds:.0f} s; the fixed computation: {PACES[-1]:.0f} ms)", end="\n\n", flush=True)
     return True
 
 
