@@ -69,11 +69,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             self._end()
             raise
 
-    async def shutdown_default_executor(self) -> None:
-        """Wait for the threads to end, which is real work."""
+    async def shutdown_default_executor(self, *args: Any) -> None:
+        """Wait for the threads to end, which is real work. From Python 3.12 on, `args` may contain a limit."""
         self._begin()
         try:
-            await super().shutdown_default_executor()
+            await super().shutdown_default_executor(*args)
         finally:
             self._end()
 

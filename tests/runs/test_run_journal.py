@@ -29,12 +29,14 @@ def find_folder(harness: RunHarness) -> Path:
 
 
 async def test_turns_waits_conflicts_and_ends_of_a_real_run_are_in_its_report(harness: RunHarness) -> None:
-    agent = f"if [ $id = a ]; then tell started; await go; fi; if [ $id = c ]; then work; else {CONFLICT}; fi"
+    waits = "if [ $id = a ]; then tell started; await go; fi; if [ $id = b ]; then await begin; fi"
+    agent = f"{waits}; if [ $id = c ]; then work; else {CONFLICT}; fi"
     tasks = {"a": {"scope": "single"}, "b": {}, "c": {"depends_on": ["a", "b"], "tags": ["late"]}}
-    harness.make(tasks, agent, signals=("started", "go"), verify=["true"])
+    harness.make(tasks, agent, signals=("started", "begin", "go"), verify=["true"])
 
     async def release(opened: OpenRun) -> None:
         await harness.signals["started"].wait()
+        harness.signals["begin"].send()
         await reach(opened, "b: Merged")
         harness.signals["go"].send(2)
 
