@@ -80,5 +80,5 @@ def test_history_does_not_import_prefect(repo: UserRepository, call: Call) -> No
     environment = {"PYTHONPROFILEIMPORTTIME": "1"}
     done = call("history", cwd=repo.top, environment=environment)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
-    assert "flows.run_history" in imported
+    assert "flows.run_history" in imported, done.stderr
     assert "prefect" not in imported

@@ -91,5 +91,5 @@ def test_moment_that_says_nothing_is_refused(worktree: Worktree, call: Call, opt
 def test_notify_imports_neither_prefect_nor_git(worktree: Worktree, call: Call) -> None:
     done = call("notify", "quick", cwd=worktree.path, environment={"PYTHONPROFILEIMPORTTIME": "1"})
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "tasks_lib.git.session_record" in modules
+    assert "tasks_lib.git.session_record" in modules, done.stderr
     assert modules.isdisjoint({"prefect", "git", "httpx", "rustworkx", "rich.console", "asyncio"})
