@@ -72,8 +72,8 @@ def main() -> int:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     benchmarks = {**BENCHMARKS, "remote": partial(remote.run, options.agent_seconds)}
     failed = [name for name in names or benchmarks if not measure(name, benchmarks[name])]
+    print(f"The fixed computation took {min(PACES):.0f} to {max(PACES):.0f} ms; compare seconds of two runs by that.\n")
     print(describe_figures(MEASURED, read_released(RELEASED)))
-    print(f"The fixed computation took {min(PACES):.0f} to {max(PACES):.0f} ms; compare seconds of two runs by that.")
     if failed:
         print(f"Not measured, because of errors: {', '.join(failed)}")
     if options.save:
