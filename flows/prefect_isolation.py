@@ -50,7 +50,7 @@ def absolute_places() -> dict[str, str]:
 def _make_absolute(name: str, path: str) -> str:
     # A `~` in quotes, which the shell leaves there, means the home only in our own variables.
     if name in (DATA_VARIABLE, CACHE_VARIABLE) and path.startswith("~"):
-        with suppress(RuntimeError):  # Where there is no such home, what uses the directory says so.
+        with suppress(RuntimeError):  # What uses the directory explains an unknown home.
             path = str(Path(path).expanduser())
         return path
     return str(Path(path).absolute())
