@@ -71,7 +71,8 @@ class SessionRemote:
         result = self.remote.ask(
             *settings, *PUSH, "--", name, f"+{commit_only(commit)}:{ref}", seconds=TRANSFER_SECONDS
         )
-        if result.status:
+        # The status alone is not enough: that of a git which something else ended and waited for is read as 0.
+        if result.status or f":{ref}\t" not in result.text:
             raise RemoteError(f"{self.remote.name} does not accept {ref}: {read_words(result.stderr)}")
 
     def take(self, ref: str) -> str:
