@@ -215,6 +215,7 @@ def start_child(
             with on_signals(pass_over):
                 end_child(child)
                 process.wait()
+                forget_server(home)
             raise
         return child
 
@@ -240,9 +241,14 @@ def end_if_last(users: IO[str], child: Child, home: Path, linger_seconds: float 
         keep(home, child, linger_seconds)
     if is_last(users) and (linger_seconds is None or not is_kept(home, child)):
         end_child(child)
-        for name in (RECORD, KEPT):
-            (home / name).unlink(missing_ok=True)
-        remove_unfinished(home)
+        forget_server(home)
+
+
+def forget_server(home: Path) -> None:
+    """Remove the records of a server that has ended; only with the mutex held."""
+    for name in (RECORD, KEPT):
+        (home / name).unlink(missing_ok=True)
+    remove_unfinished(home)
 
 
 def remove_unfinished(home: Path) -> None:

@@ -1,15 +1,11 @@
 """Decides whether the task files that a node adds form a valid graph together with those on the head."""
 
-from collections.abc import Sequence
-
 from tasks_lib.errors import Fault
 from tasks_lib.git.commits.task_reader import TaskReader
 from tasks_lib.git.compose.commit_composer import Candidate, Landing
 from tasks_lib.graph.task_graph import check_graph
-from tasks_lib.landing.results import GivenBack
+from tasks_lib.landing.results import GivenBack, give_back_faults
 from tasks_lib.model import LEVELS_THAT_ADD_FILES
-from tasks_lib.prompts.agent_prompts import MAX_LISTED
-from tasks_lib.text import tell_rest
 
 MOST_GENERATIONS = 4
 """A plan, its parts, and their subtasks are three generations; with more, agents only plan further planning."""
@@ -53,8 +49,7 @@ class AddedTasks:
         if not may_add_files(landing):
             return None
         if faults := find_new_faults(self._reader, candidate):
-            prompt = write_faults_prompt(faults, candidate.head)
-            return GivenBack(f"its task files do not form a valid graph: {faults[0]}", prompt)
+            return give_back_faults([str(fault) for fault in faults], candidate.head)
         generation = self._generation.get(landing.task.id, 0)
         if generation < MOST_GENERATIONS or not find_new_tasks(self._reader, candidate):
             return None
@@ -70,15 +65,3 @@ class AddedTasks:
 
 MANY_GENERATIONS = """Planning has been delegated too often: {reason}. Remove the task files that you added. Do the task
 itself if it is small enough; otherwise do a Safe Exit, so that a person decides how to divide it."""
-
-
-def write_faults_prompt(faults: Sequence[Fault], head: str) -> str:
-    """Write the next prompt for a session whose task files form no valid graph with those at the commit `head`."""
-    listed = "\n".join(f"- {fault}" for fault in faults[:MAX_LISTED])
-    more = tell_rest(len(faults), MAX_LISTED, "\n… and ")
-    return f"""Together with the task files on the head, your task files do not form a valid graph:
-
-{listed}{more}
-
-To see the files as they were checked, run `git merge {head}` in your worktree (that commit is the current head, also
-in $COORDINATOR_TARGET). Fix these faults in the task files that you added, and commit."""

@@ -1,10 +1,12 @@
 """Defines the possible results of landing finished work."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks_lib.git.commits.merge_tree import Conflict
 from tasks_lib.model import Waiting
 from tasks_lib.prompts import agent_prompts
+from tasks_lib.prompts.agent_prompts import list_faults
 from tasks_lib.prompts.conflict_prompt import ConflictFacts, list_commits, list_paths, write_conflict_prompt
 from tasks_lib.prompts.templates import Templates
 from tasks_lib.runtime.setup_and_verify import Green, Red
@@ -21,16 +23,16 @@ class Landed:
 class GivenBack:
     """The session that did the work has to fix it: `prompt` is for its next turn, `reason` one sentence.
 
-    `facts` are for a person if the node is blocked instead, "" for the prompt; `note` is what a rerun has to know
-    besides the reason. `conflicted` are the branch's commits whose conflict is resolved next; with `is_about_drops`
-    that was done, and changes are missing: of a person's work, `missing` identifies those. `paths` are in conflict.
+    `facts` are for those who do not see that turn: a person if the node is blocked, and the session that resumes the
+    work after a kill or a failed attempt; "" for the prompt. `conflicted` are the branch's commits whose conflict is
+    resolved next; with `is_about_drops` that was done, and changes are missing: of a person's work, `missing`
+    identifies those. `paths` are in conflict.
     """
 
     reason: str
     prompt: str
     is_review: bool = False
     facts: str = ""
-    note: str = ""
     conflicted: tuple[str, ...] = ()
     is_about_drops: bool = False
     paths: tuple[str, ...] = ()
@@ -77,9 +79,16 @@ def give_back_conflict(
     conflict: Conflict, head: str, branch: str, templates: Templates, facts: ConflictFacts
 ) -> GivenBack:
     """Ask the session that did the work, the commit `branch`, to resolve `conflict` with the commit `head`."""
+    if conflict.clashes and not conflict.paths:
+        return give_back_faults(conflict.clashes, head)
+    if not conflict.paths:
+        said = " ".join(conflict.messages)
+        return GivenBack(f"does not merge onto the head: {said}", said)
     prompt = write_conflict_prompt(
         conflict.paths, conflict.head_commits, conflict.branch_commits, head, templates, facts
     )
+    if conflict.clashes:
+        prompt += f"\nAlso fix these faults in the task files of your branch:\n{list_faults(conflict.clashes)}\n"
     return GivenBack(
         f"conflicts with the head in {', '.join(conflict.paths[:3])}",
         prompt,
@@ -90,16 +99,24 @@ def give_back_conflict(
 
 
 def describe_conflict(conflict: Conflict, facts: ConflictFacts) -> str:
-    """`conflict` for a person: the paths, the commits of both sides, and what landed there."""
+    """`conflict` in short: the paths, the commits of both sides, and the task files that cannot be used."""
     parts = [
         f"Conflicting paths:\n{list_paths(conflict.paths, facts)}",
         f"Commits that landed:\n{list_commits(conflict.head_commits)}",
         f"Commits of the branch:\n{list_commits(conflict.branch_commits)}",
+        *([f"Faults in the task files of the branch:\n{list_faults(conflict.clashes)}"] if conflict.clashes else []),
     ]
-    return "\n\n".join(parts if conflict.paths else conflict.messages)
+    return "\n\n".join(parts)
+
+
+def give_back_faults(faults: Sequence[str], head: str) -> GivenBack:
+    """Ask the session that did the work to fix `faults` in the task files that it adds to those at `head`."""
+    reason = f"its task files do not form a valid graph: {faults[0]}"
+    return GivenBack(reason, agent_prompts.write_faults_prompt(faults, head), facts=list_faults(faults))
 
 
 def give_back_red(red: Red, head: str, templates: Templates) -> GivenBack:
     """Ask the session that did the work to fix what `verify` reports on its merge onto the commit `head`."""
     prompt = agent_prompts.write_red_prompt(red.line, red.how, red.tail, red.log, head, templates)
-    return GivenBack(f"verify is red as merged: `{red.line}` {red.how}", prompt)
+    facts = f"The end of its output:\n{agent_prompts.quote_end(red.tail)}\nThe full log is {red.log}."
+    return GivenBack(f"verify is red as merged: `{red.line}` {red.how}", prompt, facts=facts)

@@ -204,11 +204,10 @@ def _count_round(context: AttemptContext, back: GivenBack) -> str:
     """Record that the work was given back; return why the session may not have another round, or "" if it may."""
     run, record = context.run, context.record
     rounds = record.rounds.add(is_review=back.is_review)
-    note = f"Given back: {back.reason}"
     context.note(
         rounds=rounds,
         acceptance=record.acceptance.refuse(),
-        notes=_add_note(record.notes, f"{note}\n\n{back.note}" if back.note else note),
+        notes=_add_note(record.notes, f"Given back: {back.reason}\n\n{back.facts or back.prompt}"),
         conflicts=record.conflicts.give_back(back.conflicted, is_about_drops=back.is_about_drops),
     )
     context.enter(Stage.GIVEN_BACK, back.reason)

@@ -18,6 +18,7 @@ from tasks_lib.reporting.journal_events import JournalEvent
 from tasks_lib.session.review_report import (
     Mark,
     ReviewReport,
+    add_open,
     find_objection,
     list_open,
     parse_review,
@@ -32,7 +33,7 @@ REVIEWERS = 2
 
 @dataclass(frozen=True, slots=True)
 class ReviewEnded:
-    """The reviewer's `answer`, and why the work may not land with it, "" if it may.
+    """The reviewer's `answer`, with the earlier findings that are open, and why the work may not land, "" if it may.
 
     `summary` is the report in a few words, `requested` are the findings that the next review has to look at.
     """
@@ -189,7 +190,8 @@ def _read_report(context: AttemptContext, verdict: Verdict, answer: str) -> Revi
     report, earlier = parse_review(answer), context.record.rounds.requested
     objection = find_objection(verdict, report)
     note_review(context, verdict, report)
-    return ReviewEnded(objection, answer, summarize(report, earlier), list_open(report, earlier))
+    told = add_open(answer, report, earlier)
+    return ReviewEnded(objection, told, summarize(report, earlier), list_open(report, earlier))
 
 
 def note_review(context: AttemptContext, verdict: Verdict, report: ReviewReport) -> None:

@@ -68,7 +68,7 @@ def find_changes_dropped_by_person(context: AttemptContext, commit: str) -> Give
     lost = _describe(context, found)
     listed = list_lost(lost, "your branch")
     return GivenBack(
-        describe_drop(lost), "", note=listed, conflicted=found.sides, is_about_drops=True, missing=tuple(found.hunks)
+        describe_drop(lost), "", facts=listed, conflicted=found.sides, is_about_drops=True, missing=tuple(found.hunks)
     )
 
 
@@ -80,7 +80,7 @@ def _find_missing(context: AttemptContext, commit: str) -> _Missing | None:
     is_merging = any(len(read_commit(run.git.objects, one).parents) > 1 for one in own)
     if not given and not is_merging:
         return None
-    reader = _open_reader(context, head, commit)
+    reader = _open_reader(context, (head, commit, *given))
     result = reader.merge(head, commit)
     if result is None:
         return None
@@ -109,14 +109,14 @@ def _list_readable(context: AttemptContext, commit: str) -> Iterator[str]:
         yield one
 
 
-def _open_reader(context: AttemptContext, head: str, commit: str) -> MergeReader:
+def _open_reader(context: AttemptContext, commits: Sequence[str]) -> MergeReader:
     git = context.run.git
 
     def is_task_file(path: str) -> bool:
         """Coordinator itself decides what becomes of task files."""
         if not git.reader.covers(path):
             return False
-        entries = (git.objects.find_entry(one, path) for one in (head, commit))
+        entries = (git.objects.find_entry(one, path) for one in commits)
         return any(entry and git.reader.is_task_file(path, entry) for entry in entries)
 
     return MergeReader(git.repository.git, git.objects, git.isolation, is_task_file)
@@ -137,7 +137,7 @@ def _tell(context: AttemptContext, found: _Missing) -> GivenBack | DroppedForPer
     record = context.record
     if record.conflicts.rounds < ROUNDS and record.rounds.landing < context.run.settings.land.give_backs:
         prompt, listed = write_dropped_prompt(lost, found.head), list_lost(lost, "the branch")
-        return GivenBack(reason, prompt, facts=listed, conflicted=found.sides, note=listed, is_about_drops=True)
+        return GivenBack(reason, prompt, facts=listed, conflicted=found.sides, is_about_drops=True)
     messages = [read_commit(context.run.git.objects, one).message for one in found.own]
     reasons = find_reasons((record.acceptance.answer, *messages))
     base = context.run.git.head.refs.base_ref

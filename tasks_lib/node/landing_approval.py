@@ -52,7 +52,7 @@ def give_back_to_person(context: AttemptContext, back: GivenBack) -> Waiting:
     record = context.record
     work, target = record.acceptance.finished, context.run.project.base_name
     conflicts = record.conflicts.give_back(back.conflicted, is_about_drops=back.is_about_drops).ask(back.missing)
-    note = cut(f"Did not land: {back.reason}\n\n{back.note}".strip(), MAX_NOTE_CHARS)
+    note = cut(f"Did not land: {back.reason}\n\n{back.facts}".strip(), MAX_NOTE_CHARS)
     notes = (*record.notes, note)[-MAX_NOTES:]
     # In one step: after a kill, nothing may land without what the person was not told of.
     context.note(acceptance=record.acceptance.refuse(), conflicts=conflicts, notes=notes)

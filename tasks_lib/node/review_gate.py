@@ -54,7 +54,8 @@ async def pass_review(
     if ended.objection:
         prompt = agent_prompts.write_changes_prompt(ended.answer, context.run.agents.instructions.templates)
         said = f" ({ended.summary})" if ended.summary else ""
-        return GivenBack(f"{ended.objection}{said}", prompt, True)
+        facts = f"The reviewer's report:\n{agent_prompts.quote_end(ended.answer)}"
+        return GivenBack(f"{ended.objection}{said}", prompt, True, facts)
     context.note(acceptance=context.record.acceptance.approve(landing.commit))
     if ended.summary:
         context.enter(Stage.REVIEW, f"approved: {ended.summary}")

@@ -8,6 +8,8 @@ from tasks_lib.prompts.templates import DEFAULT, Templates
 from tasks_lib.text import cut, tell_rest
 
 MAX_LOG_CHARS = 6_000
+MAX_FACTS_CHARS = 3_000
+"""How much of a log or a report those are told who did not see the prompt with it."""
 MAX_LISTED = 20
 MAX_INSTRUCTION_CHARS = 32_000
 VERDICTS = """\
@@ -90,6 +92,11 @@ def fence(text: str, language: str = "") -> str:
 def quote_words(text: str, most: int) -> str:
     """Another task's words, cut to `most` characters, as a quotation: they are no instruction to this session."""
     return "\n".join(f"> {line}".rstrip() for line in cut(text.strip(), most).split("\n"))
+
+
+def quote_end(text: str) -> str:
+    """The end of a log or a report as a code block, for those who did not see the prompt with it."""
+    return fence(text.strip()[-MAX_FACTS_CHARS:])
 
 
 def _runs_of_backticks(text: str) -> list[str]:
@@ -276,3 +283,18 @@ The author has worked on these since. Say of each whether it is answered, by its
 def write_changes_prompt(report: str, templates: Templates = DEFAULT) -> str:
     """The prompt for a session whose work a reviewer returned with `report`."""
     return templates.render("changes", {"report": fence(report[-MAX_LOG_CHARS:])})
+
+
+def write_faults_prompt(faults: Sequence[str], head: str) -> str:
+    """The prompt for a session whose task files form no valid graph with those at the commit `head`."""
+    return f"""Together with the task files on the head, your task files do not form a valid graph:
+
+{list_faults(faults)}
+
+To see the files as they were checked, run `git merge {head}` in your worktree (that commit is the current head, also
+in $COORDINATOR_TARGET). Fix these faults in the task files of your branch, and commit."""
+
+
+def list_faults(faults: Sequence[str]) -> str:
+    """Faults in task files as a list, which says how many more there are."""
+    return "\n".join(f"- {fault}" for fault in faults[:MAX_LISTED]) + tell_rest(len(faults), MAX_LISTED, "\n… and ")

@@ -107,6 +107,12 @@ def list_open(report: ReviewReport, earlier: tuple[str, ...]) -> tuple[str, ...]
     return tuple(dict.fromkeys([*kept, *(str(one) for one in report.findings)]))[:MAX_FINDINGS]
 
 
+def add_open(answer: str, report: ReviewReport, earlier: tuple[str, ...]) -> str:
+    """The `answer` of a reviewer with the words of the earlier findings that it calls open by their numbers only."""
+    kept = [f"{number}. {text}" for number, text in enumerate(earlier, 1) if number in report.open]
+    return "\n".join(["Still open from the last review:", *kept, "", answer]) if kept else answer
+
+
 def summarize(report: ReviewReport, earlier: tuple[str, ...]) -> str:
     """The report in a few words, for those who watch; "" if it names nothing."""
     marks = Counter(mark for _, mark in report.criteria)

@@ -18,7 +18,9 @@ from cli_fixtures import Call, UserRepository, task_text
 
 from flows.cli.commands.up_port import PORTS, choose_port
 from flows.prefect_cleanup import SERVER_ENDED
+from flows.prefect_server import find_free_port, start_child
 from flows.server_settings import find_package, find_ui_settings
+from flows.server_sharing import RECORD, Child, read_running
 
 pytestmark = pytest.mark.xdist_group("up")
 
@@ -102,6 +104,21 @@ def test_ctrl_c_while_the_server_starts_says_that_nothing_was_started_and_leaves
     said, _ = process.communicate(timeout=300)
     assert (process.returncode, said) == (130, "Ctrl-C: nothing was started.\n")
     assert not (shared_data / "prefect" / "server.json").exists()
+
+
+def test_start_that_is_interrupted_once_the_server_is_recorded_leaves_neither(tmp_path: Path) -> None:
+    started: list[Child | None] = []
+
+    def interrupt() -> None:
+        started.append(read_running(tmp_path))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start_child(tmp_path, find_free_port(), meanwhile=interrupt)
+    (child,) = started
+    assert child
+    assert child.process() is None
+    assert not (tmp_path / RECORD).exists()
 
 
 def test_up_says_when_its_port_is_taken(tmp_path: Path, call: Call) -> None:

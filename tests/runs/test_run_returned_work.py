@@ -1,5 +1,6 @@
 """Work that is returned to its session: conflicts, a red verify, and a base that is red itself."""
 
+import pytest
 from run_harness import During, RunHarness, Tasks, reach
 
 from tasks_lib.engine.run_lifecycle import OpenRun
@@ -188,3 +189,37 @@ async def test_report_of_many_turns_is_bounded_and_has_the_end_of_each(harness: 
     summary = harness.show("tasks/a.md").split("## Summary")[1].strip()
     assert all(f"word word {turn}" in summary for turn in (1, 2, 3))
     assert len(summary) <= 4000
+
+
+FINDING = "- [blocking] n.txt:1: the rounding is wrong"
+NO_GRAPH = r"printf -- '---\nid: new\nname: N\nstatus: pending\ndepends_on: [nowhere]\n---\n' > tasks/new.md"
+RETURNED: dict[str, tuple[str, dict[str, str], tuple[str, ...], str]] = {
+    "a review": (
+        f"[ $role = code-reviewer ] && {{ [ $attempt = 1 ] && echo '{FINDING}'; echo 'Verdict: approved'; exit 0; }}",
+        {"risk": "high"},
+        (),
+        FINDING,
+    ),
+    "a red verify": ("", {}, ("! grep -qs 1 n.txt || { echo 'the total is wrong'; exit 1; }",), "the total is wrong"),
+    "task files with faults": (
+        f"[ $attempt = 2 ] && rm tasks/new.md || {NO_GRAPH}",
+        {"level": "planning"},
+        (),
+        'names "nowhere"',
+    ),
+}
+
+
+@pytest.mark.parametrize(("agent", "front", "verify", "told"), RETURNED.values(), ids=RETURNED)
+async def test_attempt_after_one_that_did_not_finish_what_was_returned_is_told_why_it_was(
+    harness: RunHarness, agent: str, front: dict[str, str], verify: tuple[str, ...], told: str
+) -> None:
+    work = "[ $attempt$turn = 12 ] && exit 3; echo $attempt > n.txt; commit x"
+    harness.make({"a": front}, f"{agent}\n{work}", verify=verify, retry={"attempts": 2, "delay_seconds": 0})
+    worked = await harness.work()
+    assert worked.names == {"a": "Merged"}, worked.lines
+    first, turn, again = (harness.journal.read(f"a-{one}") for one in ("1-1", "1-2", "2-1"))
+    assert told not in first
+    assert told in turn
+    before = again.split("What happened before")[1]
+    assert before.index("Given back: ") < before.index(told) < before.index("Attempt 1 failed: `sh` exited with 3")

@@ -125,6 +125,7 @@ echo $turn > n.txt; commit "feat(a): $turn"
     worked = await harness.work()
     assert worked.names == {"a": "Blocked"}
     assert "1. Bad name" in harness.journal.read("a-1-1-review2")
+    assert "Still open from the last review:\n1. Bad name\n" in harness.journal.read("a-1-3")
 
 
 async def test_reviewer_that_is_never_content_blocks_the_node_after_max_rounds(harness: RunHarness) -> None:

@@ -37,14 +37,16 @@ class RawMerge:
 class Conflict:
     """The two sides cannot be merged: the conflicting `paths` (may be empty) and git's `messages`.
 
-    `head_commits` and `branch_commits` are `abc1234 subject` lines, newest first, of the commits on either side that
-    touched those paths since the merge base.
+    `clashes` say what git merges although it may not land: new task files that cannot be used. `head_commits` and
+    `branch_commits` are `abc1234 subject` lines, newest first, of the commits on either side that touched those paths
+    since the merge base.
     """
 
     paths: tuple[str, ...]
     messages: tuple[str, ...]
     head_commits: tuple[str, ...] = ()
     branch_commits: tuple[str, ...] = ()
+    clashes: tuple[str, ...] = ()
 
 
 def merge_trees(isolation: IsolatedGit, objects: Objects, head: str, branch: str) -> RawMerge | Conflict:

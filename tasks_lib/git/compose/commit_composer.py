@@ -1,7 +1,7 @@
 """Composes the commits that the head may move to, in memory: merges, checks, blockers, resolutions; moves no ref."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tasks_lib.errors import Fault, InputError
 from tasks_lib.git.commits import commit_messages
@@ -218,10 +218,9 @@ class Composer:
             return merge
         rules = TaskMerge(self.git, self.objects, self.reader, task, head, branch)
         settled = rules.settle(merge)
-        if settled.conflicted:
+        if settled.conflicted or settled.clashes:
             found = describe_conflict(self.git, merge, settled.conflicted, head, branch)
-            said = (*found.messages, *settled.clashes.values())
-            return Conflict(found.paths, said, found.head_commits, found.branch_commits)
+            return replace(found, clashes=tuple(line for one in settled.clashes.values() for line in one.splitlines()))
         text = self._complete_own(path, entry, before, rules, branch, summary)
         tree = self._put_settled(merge.tree, settled, path, entry, text)
         was_there = branch == head or (

@@ -49,8 +49,7 @@ class TaskMerge:
         """Decide what to do with every task file that differs between the merged tree and the head."""
         for change in self._objects.diff(self._head, merge.tree, self._reader.tasks_dir):
             self._settle_change(change, change.path in merge.conflicted)
-        left = [path for path in merge.conflicted if not self._is_answered(path)]
-        self._settled.conflicted = sorted({*left, *self._settled.clashes})
+        self._settled.conflicted = sorted(path for path in merge.conflicted if not self._is_answered(path))
         return self._settled
 
     def _settle_change(self, change: Change, is_conflict: bool) -> None:
