@@ -44,6 +44,20 @@ def test_nothing_waits_for_the_end_of_a_pipe_and_nothing_starts_with_our_termina
     assert {name: faults for name, faults in found.items() if faults} == {}, f"use {READER}, or run_group"
 
 
+def test_no_program_starts_in_a_process_that_is_about_to_exit() -> None:
+    """Of flows/, only servers and workers are started, none of which a run that was told to exit begins."""
+    unasked = [
+        f"{path.relative_to(TOP)}::{function.name}"
+        for path in FILES
+        if path.is_relative_to(TOP / "tasks_lib")
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (calls := {name_of(node) for node in ast.walk(function) if isinstance(node, ast.Call)}) & STARTING
+        if "require_start" not in calls
+    ]
+    assert unasked == []
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -16,6 +16,7 @@ from tasks_lib.git.git_program import local_variables
 from tasks_lib.process.captured_output import collect, end_captured
 from tasks_lib.process.noninteractive import OWN_GIT
 from tasks_lib.process.program_lookup import own_path, require_program
+from tasks_lib.process.program_starts import require_start
 from tasks_lib.process.user_environment import removed_variables
 
 _OPTIONS = (
@@ -157,6 +158,7 @@ class Git:
     def _start(
         self, arguments: Sequence[str], has_input: bool, environment: Mapping[str, str]
     ) -> "subprocess.Popen[bytes]":
+        require_start()
         # GitPython would run the command in our own working directory, which may be the user's checkout.
         if not self.directory.is_dir() or not os.access(self.directory, os.X_OK):
             raise GitError(arguments, -1, f"{self.directory} does not exist, or cannot be entered")

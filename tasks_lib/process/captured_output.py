@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tasks_lib.process.program_starts import require_start
+
 _LOOK_SECONDS = 0.05
 """How often to check whether the process has exited while its pipes are open and silent."""
 _CHUNK_BYTES = 1 << 16
@@ -44,8 +46,10 @@ def run_captured(
 ) -> Captured:
     """Run `argv` in its own session, with nothing on its standard input, and return what it printed.
 
-    Raises OSError if it cannot be started, and TimeoutExpired after `seconds`, once its process group has been ended.
+    Raises OSError if it cannot or may not be started, and TimeoutExpired after `seconds`, once its process group has
+    been ended.
     """
+    require_start()
     process = subprocess.Popen(
         argv,
         cwd=cwd,

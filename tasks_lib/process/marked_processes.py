@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -16,6 +17,8 @@ from tasks_lib.process.process_table import list_carriers
 
 ROUNDS = 5
 """A process that is being ended may start others; what is still running after this many rounds cannot be ended."""
+
+_LOOK_SECONDS = 0.02
 
 
 @contextmanager
@@ -32,7 +35,7 @@ def find_marked(name: str, value: str, *, has_own: bool = True) -> list[psutil.P
     """Return the processes that have `name` set to `value`, except this process and its ancestors.
 
     Without `has_own`, programs that this process is running now, such as git, are left out with all that they have
-    started: what they do counts, and once psutil has waited for one of them its exit status is taken for 0.
+    started: what they do counts.
     """
     mine = psutil.Process()
     spared = {mine.pid, *(parent.pid for parent in mine.parents())}
@@ -73,7 +76,8 @@ async def end_marked(
 ) -> int:
     """End every process that `find_marked` finds: TERM, then KILL after `stop_seconds`; return how many there were.
 
-    With `inside`, only those that run there or below. Raises AgentError if one cannot be ended.
+    With `inside`, only those that run there or below. Their exit statuses are left to what started them. Raises
+    AgentError if one cannot be ended.
     """
     ended: set[int] = set()
     for _ in range(ROUNDS):
@@ -85,9 +89,27 @@ async def end_marked(
         for process in found:
             with suppress(psutil.Error):
                 process.terminate()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, found, stop_seconds)
+        alive = await asyncio.to_thread(_wait_until_ended, found, stop_seconds)
         for process in alive:
             with suppress(psutil.Error):
                 process.kill()
-        await asyncio.to_thread(psutil.wait_procs, alive, stop_seconds)
+        await asyncio.to_thread(_wait_until_ended, alive, stop_seconds)
     raise AgentError(f"processes of an earlier run cannot be ended: {sorted(ended)}; end them and run again")
+
+
+def _wait_until_ended(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until none of `processes` runs, at most `seconds`; return those that still do.
+
+    psutil's own `wait_procs` takes the exit status of a child, after which Python reports 0 to what started it: a push
+    that was ended would count as done.
+    """
+    deadline = time.monotonic() + seconds
+    while (running := [one for one in processes if _is_running(one)]) and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    return running
+
+
+def _is_running(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False

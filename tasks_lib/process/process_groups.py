@@ -15,6 +15,7 @@ from typing import IO, Any, TypeVar
 from tasks_lib.errors import AgentError
 from tasks_lib.process.process_table import MARKER, Claim, GroupId, Row, find, is_alive, read_start
 from tasks_lib.process.program_lookup import drop_relative, find_program
+from tasks_lib.process.program_starts import require_start
 
 __all__ = ["MARKER", "Ended", "GroupId", "end_group", "end_groups", "run_group"]
 
@@ -198,6 +199,7 @@ async def _start(
 ) -> asyncio.subprocess.Process:
     with _open_output(log) as output:
         try:
+            require_start()
             return await asyncio.create_subprocess_exec(
                 *argv,
                 executable=_choose_file(argv[0], environment),

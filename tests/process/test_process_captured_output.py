@@ -1,5 +1,6 @@
 """Output is read until the program exits, even if another process keeps its pipes open."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -11,8 +12,11 @@ import pytest
 from shell_runner import PATH, PATIENCE, has_gone
 
 from tasks_lib.process.captured_output import collect, end_captured, run_captured
+from tasks_lib.process.marked_processes import end_marked
+from tasks_lib.process.program_starts import allow_starts, refuse_starts
 
 ENVIRONMENT = {"PATH": PATH}
+MARK = "COORDINATOR_TEST_OF_STATUSES"
 
 
 def run(script: str) -> tuple[int, bytes, bytes]:
@@ -93,3 +97,26 @@ def test_a_program_reads_no_input_and_has_no_terminal() -> None:
     done = run_captured([sys.executable, "-c", look], environment=ENVIRONMENT, seconds=PATIENCE)
     assert done.stdout == b"True "
     assert b"No such device or address" in done.stderr
+
+
+def test_nothing_is_started_once_starts_are_refused(tmp_path: Path) -> None:
+    refuse_starts()
+    try:
+        with pytest.raises(OSError, match="is exiting and starts no further programs"):
+            run(f"touch {tmp_path}/begun")
+    finally:
+        allow_starts()
+    assert list(tmp_path.iterdir()) == []
+    assert run("exit 0")[0] == 0
+
+
+async def test_program_that_is_ended_as_a_marked_process_keeps_its_exit_status(tmp_path: Path) -> None:
+    environment = {**ENVIRONMENT, MARK: str(tmp_path)}
+    up = tmp_path / "up"
+    os.mkfifo(up)
+    script = f"echo > {up}; exec sleep 1000"
+    job = asyncio.create_task(asyncio.to_thread(run_captured, ["sh", "-c", script], environment=environment))
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.to_thread(up.read_text)
+        assert await end_marked(MARK, str(tmp_path), PATIENCE) >= 1
+        assert (await job).status == -signal.SIGTERM

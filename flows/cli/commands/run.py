@@ -36,6 +36,7 @@ from tasks_lib.git.repository_lock import announcing_start, read_dead_holder, re
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.naming import show_some
 from tasks_lib.node.landing_approval import list_permitted
+from tasks_lib.process.program_starts import allow_starts
 from tasks_lib.project.loading import Project, load_project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode, find_exit_code
 from tasks_lib.runtime.backend_factory import check_agent
@@ -188,6 +189,7 @@ def drive(words: Mapping[str, Any], common_dir: Path, stage: Stage) -> ExitCode:
         on_refusal.reset(tokens[2])
         flush(QUICK_FLUSH_SECONDS if broke or stage.is_incomplete() else FLUSH_SECONDS)
     if stage.opened and stage.is_judged():
+        allow_starts()
         conclude(stage, stage.opened.run.board, broke)
         return stage.say_goodbye()
     if stage.presses or isinstance(broke, TerminationSignal) or (state is None and broke is None):

@@ -26,6 +26,7 @@ from tasks_lib.cleanup.dead_run import end_processes
 from tasks_lib.engine.run_lifecycle import OpenRun
 from tasks_lib.errors import AgentError, CoordinatorError
 from tasks_lib.graph.run_plan import Plan
+from tasks_lib.process.program_starts import refuse_starts
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, INCOMPLETE, STOPPED_EARLY, ExitCode
 
 T = TypeVar("T")
@@ -178,11 +179,13 @@ class Stage:
         if self.is_judged():
             await self._exit(self.say_goodbye())
         self._tell(f"Some processes have not ended within {STOP_SECONDS:.0f} seconds.")
+        job.cancel()  # First, so that no attempt counts as failed because git was ended.
         await self._end_all()
         await self._leave_at_once(job)
 
     async def _end_all(self) -> None:
-        """End every process of the run, including git; the next run repairs what that leaves half done."""
+        """End every process of the run, including git, for good; the next run repairs what that leaves half done."""
+        refuse_starts()
         if self.opened:
             run = self.opened.run
             try:

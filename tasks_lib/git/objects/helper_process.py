@@ -12,6 +12,7 @@ from tasks_lib.errors import GitError
 from tasks_lib.git.git_program import local_variables
 from tasks_lib.git.runner import git_environment
 from tasks_lib.process.program_lookup import require_program
+from tasks_lib.process.program_starts import require_start
 
 Answer = TypeVar("Answer")
 _STOP_SECONDS = 5
@@ -68,6 +69,7 @@ class Child:
             self._stop()
 
     def _start(self) -> "subprocess.Popen[bytes]":
+        require_start()
         inherited = {name: os.environ[name] for name in os.environ.keys() - set(local_variables())}
         # The helper fetches objects missing from a partial clone, so it too could prompt for credentials.
         environment = {**inherited, **git_environment(), **self._environment}
