@@ -15,6 +15,10 @@ HARMLESS = frozenset({
     "PYTHONHOME", "PYTHONUSERBASE", "PYTHONBREAKPOINT", "PYTHONINTMAXSTRDIGITS",
     "PYTHONPROFILEIMPORTTIME", "PYTHONTRACEMALLOC", "PYTHONASYNCIODEBUG", "PYTHONVERBOSE", "PYTHONPERFSUPPORT",
     "PYTHONMALLOC", "PYTHONMALLOCSTATS",
+    "PYTHON_COLORS", "PYTHON_HISTORY", "PYTHON_BASIC_REPL", "PYTHON_CPU_COUNT", "PYTHON_GIL",
+    # Not Python's own: make and node-gyp set the first, the official container images the others.
+    "PYTHON", "PYTHON_VERSION", "PYTHON_SHA256", "PYTHON_PIP_VERSION", "PYTHON_SETUPTOOLS_VERSION",
+    "PYTHON_GET_PIP_URL", "PYTHON_GET_PIP_SHA256",
 })  # fmt: skip
 """Variables that affect how Python runs or what it reports, but not what is imported or what code means."""
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - Paths import too much.

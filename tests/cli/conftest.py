@@ -66,10 +66,11 @@ def call(command_host: CommandHost) -> Call:
         whole = {**os.environ, **(environment or {})}
         if not any(name.startswith("PYTHON") for name in environment or {}):
             return command_host.run(arguments, cwd, whole)
+        own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         return subprocess.run(
             [sys.executable, "-m", "flows.cli", *arguments],
             cwd=cwd,
-            env=whole,
+            env={**own, **(environment or {})},
             capture_output=True,
             text=True,
             check=False,

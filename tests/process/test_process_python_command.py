@@ -59,6 +59,7 @@ def test_coordinator_that_is_found_by_pythonpath_is_found_by_its_children() -> N
     [
         ({}, False),
         ({"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}, False),
+        ({"PYTHON": "/usr/bin/python3", "PYTHON_VERSION": "3.13.0", "PYTHON_SHA256": "0f"}, False),
         ({"PYTHONPATH": ""}, False),
         ({"PYTHONPATH": "."}, True),
         ({"PYTHONPATH": "/elsewhere"}, True),
