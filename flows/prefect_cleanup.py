@@ -3,8 +3,10 @@
 import asyncio
 from pathlib import Path
 
+from flows.data_directory import data_dir
 from flows.prefect_isolation import isolated
 from flows.prefect_server import end_idle_server, find_api
+from flows.server_users import list_users
 from tasks_lib.git.repository import STATE_DIR
 from tasks_lib.runtime.status_board import VIEW_NAME, read_view
 
@@ -17,6 +19,7 @@ def settle(common_dir: Path, former: Path | None = None) -> list[str]:
     `former` is where that directory was before the repository was moved. Returns a line for each action. Live runs,
     here or elsewhere, are not touched.
     """
+    list_users(data_dir() / "prefect")  # Removes what killed users have left.
     lines = tell_prefect(common_dir, former)
     return [*lines, SERVER_ENDED] if end_idle_server() else lines
 

@@ -268,7 +268,7 @@ def end_idle_server(*, is_kept_too: bool = False) -> bool:
     One that is to stay for a while is left alone, unless `is_kept_too`.
     """
     home = data_dir() / "prefect"
-    if not (home / RECORD).exists():
+    if not any((home / name).exists() for name in (RECORD, KEPT)):
         return False
     with (home / USERS_LOCK).open("w") as users, mutex(home):
         try:
@@ -279,6 +279,8 @@ def end_idle_server(*, is_kept_too: bool = False) -> bool:
         child = read_running(home)
         if child:
             end_if_last(users, child, home, None if is_kept_too else 0.0)
+        else:  # A coordinator was killed once it had ended the server.
+            forget_server(home)
         return child is not None and child.process() is None
 
 

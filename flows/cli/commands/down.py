@@ -108,7 +108,7 @@ def end_user(user: User, console: Console) -> str:
 def end_server(home: Path) -> list[str]:
     """End a server that nothing uses: one that stays for a while, or that a killed run has left; returns lines."""
     server = read_running(home)
-    if server and end_idle_server(is_kept_too=True):
+    if end_idle_server(is_kept_too=True) and server:
         return [f"Ended the Prefect server at http://{LOOPBACK}:{server.port}, which nothing used."]
     return []
 
