@@ -110,7 +110,8 @@ def list_open(report: ReviewReport, earlier: tuple[str, ...]) -> tuple[str, ...]
 def add_open(answer: str, report: ReviewReport, earlier: tuple[str, ...]) -> str:
     """The `answer` of a reviewer with the words of the earlier findings that it calls open by their numbers only."""
     kept = [f"{number}. {text}" for number, text in enumerate(earlier, 1) if number in report.open]
-    return "\n".join(["Still open from the last review:", *kept, "", answer]) if kept else answer
+    # Last, because of a long report the end is quoted.
+    return "\n".join([answer.rstrip(), "", "Still open from the last review:", *kept]) if kept else answer
 
 
 def summarize(report: ReviewReport, earlier: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ from tasks_lib.session.review_report import (
     Mark,
     ReviewFinding,
     ReviewReport,
+    add_open,
     find_objection,
     list_open,
     parse_review,
@@ -87,3 +88,10 @@ def test_summary_counts() -> None:
         "1 of 3 criteria met, 1 not checkable, 2 blocking findings, 1 note, 2 of 3 earlier findings answered"
     )
     assert summarize(ReviewReport(), ()) == ""
+
+
+def test_open_findings_are_told_at_the_end_which_is_what_is_quoted_of_a_long_report() -> None:
+    answer = f"{'word ' * 2_000}\n- [open] 2: still there\nVerdict: approved"
+    told = add_open(answer, parse_review(answer), ("Bad name", "a.py:1: no test"))
+    assert told == f"{answer}\n\nStill open from the last review:\n2. a.py:1: no test"
+    assert add_open("Verdict: approved", parse_review(""), ("Bad name",)) == "Verdict: approved"
