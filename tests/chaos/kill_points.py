@@ -10,6 +10,8 @@ from pathlib import Path
 
 from chaos.tracer import Mode, Target
 
+from flows.prefect_server import SERVER
+
 READING = (
     "rev-parse", "for-each-ref", "cat-file", "config --get", "log", "--literal-pathspecs log", "diff", "status",
     "symbolic-ref", "var", "version", "merge-base", "worktree list", "rev-list", "show", "ls-tree", "ls-files",
@@ -95,8 +97,8 @@ def _list_modes(effect: Effect, is_first: bool, is_last: bool, *, every: bool) -
         return ["before", "after"]
     if effect.is_plain:
         return ["before"]
-    if "server" in effect.argv:
-        return ["before", "orphan"]  # Prefect's server, which runs until it gets a signal.
+    if SERVER in effect.argv:
+        return ["before", "orphan"]  # It runs until it gets a signal, so nothing comes after it in this run.
     if effect.is_reading and not every:
         return [*(["before"] if is_first else []), *(["after"] if is_last else [])]
     return ["before", "after", "orphan"]
