@@ -1,9 +1,7 @@
 """Gives the nodes of a run access to the repository, and the threads in which git runs."""
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -14,6 +12,7 @@ from tasks_lib.git.objects.quarantine import Quarantine
 from tasks_lib.git.publish.queue_head import Head
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.worktrees.lifecycle import Worktrees
+from tasks_lib.process.thread_calls import call_to_end
 from tasks_lib.project.loading import Project
 
 P = ParamSpec("P")
@@ -57,26 +56,14 @@ class GitAccess:
 
     async def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking `call` in a git thread; once submitted it is awaited even if the caller is cancelled."""
-        return await _wait_for(self._threads, lambda: call(*args, **kwargs))
+        return await call_to_end(lambda: call(*args, **kwargs), self._threads)
 
     async def call_opening(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Like `call`, for creating worktrees; each session that starts makes one such call at a time."""
-        return await _wait_for(self._openers, lambda: call(*args, **kwargs))
+        return await call_to_end(lambda: call(*args, **kwargs), self._openers)
 
     def close(self) -> None:
         """End the threads and git's helper processes; close the worktrees first."""
         self._openers.shutdown(wait=True)
         self._threads.shutdown(wait=True)
         self.objects.close()
-
-
-async def _wait_for(threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-    future = asyncio.get_running_loop().run_in_executor(threads, call)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            # Keep waiting even if cancelled again: leaving now would end the git process that the thread waits for.
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([future])
-        raise

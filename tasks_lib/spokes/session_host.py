@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from tasks_lib.agents.backend import Need, Session, SessionSpec, SessionView, TurnEnd, TurnSpec
-from tasks_lib.errors import CoordinatorError, GitError, RemoteError, ShellError
-from tasks_lib.git.commits.branch_state import digest_work, read_shortstat, read_state
-from tasks_lib.git.kept.snapshots import commit_uncommitted
-from tasks_lib.git.remote_sessions.abandoned_states import MACHINE, NODE
-from tasks_lib.git.remote_sessions.session_remote import START, STATE, session_ref
+from tasks_lib.errors import CoordinatorError, GitError, ShellError
+from tasks_lib.git.commits.branch_state import read_shortstat, read_state
+from tasks_lib.git.remote_sessions.session_remote import START, session_ref
 from tasks_lib.git.remote_sessions.state_application import apply_state
-from tasks_lib.git.remote_sessions.state_commits import SessionState, write_state_commit
+from tasks_lib.git.remote_sessions.state_commits import SessionState
 from tasks_lib.git.session_record import clear_notices, find_limit, read_notices_file, write_record
 from tasks_lib.git.worktrees.lifecycle import Worktree
 from tasks_lib.model import Stage
-from tasks_lib.process.files import read_regular
 from tasks_lib.process.host_resources import choose_memory_limit
+from tasks_lib.process.thread_calls import call_to_end
 from tasks_lib.session.attempt_record import AttemptIdentity, Record, TurnRecord
 from tasks_lib.session.remote_messages import (
     Progress,
@@ -35,6 +33,7 @@ from tasks_lib.session.spending import Allowance
 from tasks_lib.spokes.link import HubLink
 from tasks_lib.spokes.live_log import read_end
 from tasks_lib.spokes.room import wait_for_room
+from tasks_lib.spokes.state_pushes import StatePushes
 from tasks_lib.spokes.workspace import Workspace
 
 PROGRESS_SECONDS = 2.0
@@ -46,7 +45,6 @@ IDLE_SECONDS = 3600.0
 """How long a session waits for its next turn. By then its run will not return, and its work is on the remote."""
 PUSH_TRIES = 20
 """Ten minutes; then the work stays on this machine, and the report says so."""
-LOG_BYTES = 4 << 20
 NOTICE_BYTES = 8 << 10
 
 
@@ -80,9 +78,7 @@ class HostedSession:
         self._log = machine.logs / f"{order.session}-{order.generation}.log"
         self._progress = Progress(machine.name, "preparing", conversation=order.conversation)
         self._has_changed = asyncio.Event()
-        self._digest = ""
-        self._pushed = ""
-        self._state = ""
+        self._pushes: StatePushes | None = None
         self._base = ""
         # A review of a branch must not disturb the session whose worktree has this branch.
         self._branch = f"coordinator-review/{order.session}" if order.is_read_only else order.branch
@@ -175,7 +171,7 @@ class HostedSession:
         await self._prepare(order)
         self._allowances = order.allowances
         session = await self._open_session()
-        await asyncio.to_thread(self._write_record, order)
+        await call_to_end(lambda: self._write_record(order))
         self._show(stage="session")
         pushing = asyncio.create_task(self._keep_pushing())
         try:
@@ -197,19 +193,28 @@ class HostedSession:
             self._opened = await self._open_workspace()
         space, given = self._workspace, self._order
         ref = session_ref(given.hub, given.session, START)
-        state = await asyncio.to_thread(space.repository.take_start, ref, order.start)
-        if self._worktree is not None:
-            if state.branch != self._pushed:
-                await asyncio.to_thread(apply_state, self._worktree, space.isolation, state, space.settings.copy_paths)
+        state = await call_to_end(lambda: space.repository.take_start(ref, order.start))
+        if self._worktree is not None and self._pushes is not None:
+            worktree, copied = self._worktree, space.settings.copy_paths
+            if state.branch != self._pushes.branch:
+                await call_to_end(lambda: apply_state(worktree, space.isolation, state, copied))
             return
         worktrees = space.repository.repository.worktrees_dir
         await wait_for_room(space.settings.watch, worktrees, lambda text: self._show(activity=text), self._say)
-        self._worktree = await asyncio.to_thread(
-            space.repository.open_worktree, space.worktrees, space.isolation, self._branch, state, given.session
-        )
+        await self._set_up(await call_to_end(lambda: self._open_worktree(state)))
+
+    def _open_worktree(self, state: SessionState) -> Worktree:
+        """Open the worktree, which is closed with the session even if that ends meanwhile."""
+        space, given = self._workspace, self._order
+        worktree = space.repository.open_worktree(space.worktrees, space.isolation, self._branch, state, given.session)
+        self._pushes = StatePushes(
+            space.repository.remote, worktree, given, self._branch, self._machine.name, self._log,
+            space.settings.copy_paths, self._say,
+        )  # fmt: skip
+        self._worktree = worktree
         self._base = state.branch
-        await asyncio.to_thread(clear_notices, self._worktree.git_dir)
-        await self._set_up(self._worktree)
+        clear_notices(worktree.git_dir)
+        return worktree
 
     async def _set_up(self, worktree: Worktree) -> None:
         if self._workspace.settings.setup:
@@ -224,8 +229,9 @@ class HostedSession:
         return self._session
 
     def _specify(self) -> SessionSpec:
-        space, given, worktree = self._workspace, self._order, self._worktree
+        space, given, worktree, pushes = self._workspace, self._order, self._worktree, self._pushes
         assert worktree is not None
+        assert pushes is not None
         return SessionSpec(
             session=given.session,
             role=given.role,
@@ -245,7 +251,7 @@ class HostedSession:
             on_conversation=lambda conversation: self._show(conversation=conversation),
             on_view=self._show_view,
             allowances=lambda: self._allowances,
-            digest_worktree=lambda: asyncio.to_thread(self._read_digest),
+            digest_worktree=lambda: asyncio.to_thread(pushes.read_digest),
             is_read_only=given.is_read_only,
             find_limit=lambda turn: find_limit(worktree.git_dir, turn),
             memory_mb=choose_memory_limit(space.settings.watch.memory_mb),
@@ -315,17 +321,12 @@ class HostedSession:
             self._progress = replace(self._progress, diffstat=found)
         self._progress = replace(self._progress, notices=told)
 
-    def _read_digest(self) -> str:
-        try:
-            return digest_work(self._worktree.git) if self._worktree else ""
-        except GitError:
-            return ""
-
     async def _keep_pushing(self) -> None:
         """Push work in progress at intervals, if it changed."""
         while not self._order.is_read_only:
             await asyncio.sleep(PUSH_SECONDS)
-            await self._push_changes()
+            if self._pushes:
+                await self._pushes.push_changes()
 
     async def _push_until_done(self) -> str:
         """Push the state of the worktree, again while the remote does not answer; return its commit.
@@ -333,62 +334,25 @@ class HostedSession:
         Returns "" if there is no worktree, or if `PUSH_TRIES` attempts failed.
         """
         for _ in range(PUSH_TRIES):
-            if self._worktree is None or await self._push_changes():
+            if self._pushes is None or await self._pushes.push_changes():
                 break
             self._show(activity="waiting for the git remote, to push its work")
             await asyncio.sleep(PUSH_SECONDS)
-        return self._state
-
-    async def _push_changes(self) -> bool:
-        """Push the state of the worktree if it changed; returns whether what is on the remote is up to date."""
-        digest = await asyncio.to_thread(self._read_digest)
-        if digest and digest == self._digest:
-            return True
-        try:
-            self._state = await asyncio.to_thread(self._push)
-        except (RemoteError, GitError, OSError) as error:
-            self._say(f"The work could not be pushed: {error}")
-            return False
-        self._digest = digest
-        return True
-
-    def _push(self) -> str:
-        worktree, space, given = self._worktree, self._workspace, self._order
-        assert worktree is not None
-        copied = space.settings.copy_paths
-        branch = worktree.git.resolve(f"refs/heads/{self._branch}") or worktree.git.resolve("HEAD") or ""
-        uncommitted = commit_uncommitted(worktree, given.session, exclude=copied)
-        log = read_tail(self._log)
-        notices = read_notices_file(worktree.git_dir)
-        about = {MACHINE: self._machine.name, NODE: "" if given.is_read_only else given.node}
-        state = SessionState(branch, uncommitted, notices=notices, log=log, about=about)
-        commit = write_state_commit(worktree.git, state)
-        space.repository.remote.publish(session_ref(given.hub, given.session, STATE), commit)
-        self._pushed = branch
-        return commit
+        return self._pushes.state if self._pushes else ""
 
     async def _close(self) -> None:
         """End the turn and the session, push what is new, and remove the worktree."""
         await self._end_turn()
         if self._session is not None:
             await self._session.close()
-        if self._worktree is None:
+        worktree, pushes = self._worktree, self._pushes
+        if worktree is None or pushes is None:
             return
         space, is_read_only = self._workspace, self._order.is_read_only
-        if is_read_only or await self._push_changes():
-            pushed = None if is_read_only else self._pushed
-            await asyncio.to_thread(
-                space.repository.close_worktree, space.worktrees, self._worktree, self._branch, pushed
-            )
-
-
-def read_tail(log: Path) -> bytes | None:
-    """Return the end of a log, at most `LOG_BYTES`; None if there is none."""
-    try:
-        size = log.stat().st_size
-        return read_regular(log, LOG_BYTES, max(0, size - LOG_BYTES))
-    except OSError:
-        return None
+        await pushes.wait()
+        if is_read_only or await pushes.push_changes():
+            pushed = None if is_read_only else pushes.branch
+            await call_to_end(lambda: space.repository.close_worktree(space.worktrees, worktree, self._branch, pushed))
 
 
 def now() -> str:
