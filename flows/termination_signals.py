@@ -56,9 +56,35 @@ def on_signals(hear: Callable[[signal.Signals], object]) -> Generator[Callable[[
             signal.signal(number, handler)
 
 
+_raised: list[Ended] = []
+
+
 def raise_ended(number: signal.Signals) -> None:
-    """The default handler of a command."""
-    raise Ended(NAMES[number])
+    """The default handler of a command. What it interrupts may ignore any exception: see `not_ignored`."""
+    _raised[:] = [Ended(NAMES[number])]
+    raise _raised[0]
+
+
+def take_ended() -> Ended | None:
+    """Return what `raise_ended` raised last, once."""
+    return _raised.pop() if _raised else None
+
+
+@contextmanager
+def not_ignored() -> Generator[None]:
+    """Raise `Ended` after the block if a signal came, even if the code that it interrupted has ignored or replaced it.
+
+    pydantic ignores what is raised while it creates some validators, and replaces what is raised while it serializes,
+    so that importing Prefect may end with another error, or as if nothing had happened.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if (ended := take_ended()) and not isinstance(error, Ended):
+            raise ended from error
+        raise
+    if ended := take_ended():
+        raise ended
 
 
 def pass_over(number: signal.Signals) -> None:

@@ -72,8 +72,8 @@ def remove_root(root: Path) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Use three workers more than there are cores, so that none idles while some wait for a server or a grace period."""
-    return (os.cpu_count() or 1) + 3
+    """Use two workers more than there are cores, so that none idles while some wait for a server or a grace period."""
+    return (os.cpu_count() or 1) + 2
 
 
 def compile_once() -> None:

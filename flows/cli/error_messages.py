@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from flows.termination_signals import take_ended
 from tasks_lib.errors import BusyError, CoordinatorError, InputError, StartError
 
 
@@ -26,5 +27,7 @@ def explain(error: BaseException) -> int:
         case _ if hasattr(error, "show"):
             error.show()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
             return ExitCode.BAD_INPUT
+        case _ if take_ended():  # What it interrupted has raised something else.
+            return ExitCode.INTERRUPTED
         case _:
             raise error

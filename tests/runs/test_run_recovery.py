@@ -120,6 +120,7 @@ def open_and_close(top: Path) -> list[str]:
     async def work() -> list[str]:
         project = await asyncio.to_thread(load_project, top, {})
         async with open_run(project, "next", 1) as opened:
+            await until((project.repository.state_dir / "run.json").exists)  # It is written beside what this does.
             return list(opened.run.board.view.messages)
 
     return asyncio.run(work())

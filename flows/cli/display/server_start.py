@@ -10,13 +10,14 @@ from rich.spinner import Spinner
 
 from flows.cli.display.output import say
 from flows.cli.display.progress_table import can_redraw
+from flows.termination_signals import not_ignored
 
 
 @contextmanager
 def show_start(console: Console, what: str) -> Generator[None]:
     """Show `what` as `show_seconds` does, and say that nothing was started if a signal ends the block."""
     try:
-        with show_seconds(console, what):
+        with not_ignored(), show_seconds(console, what):
             yield
     except KeyboardInterrupt as ended:
         say(console, f"{ended or 'Ctrl-C'}: nothing was started.")
