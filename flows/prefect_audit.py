@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from flows.importing import importing
 from flows.prefect_api import ask
 from flows.prefect_isolation import isolated
 from flows.prefect_server import find_api
@@ -96,9 +97,10 @@ def judge_states(view: RunView, state: str, tasks: Sequence[Mapping[str, Any]]) 
 
 
 def _find_dead(project: Project) -> list[Violation]:
-    from prefect.client.orchestration import get_client
+    with importing():
+        from prefect.client.orchestration import get_client
 
-    from flows.stale_flow_runs import OUTAGE, find_stale
+        from flows.stale_flow_runs import OUTAGE, find_stale
 
     async def find() -> list[Violation]:
         async with get_client() as client:

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from flows.data_directory import data_dir
+from flows.importing import importing
 from flows.prefect_isolation import isolated
 from flows.prefect_server import end_idle_server, find_api
 from flows.server_users import list_users
@@ -30,7 +31,8 @@ def tell_prefect(common_dir: Path, former: Path | None = None) -> list[str]:
         return []
     last = read_view(common_dir / STATE_DIR / VIEW_NAME)
     with isolated(api):
-        from flows.stale_flow_runs import OUTAGE, end_stale
+        with importing():
+            from flows.stale_flow_runs import OUTAGE, end_stale
 
         try:
             return asyncio.run(end_stale(common_dir, former=former, last=last))

@@ -14,6 +14,7 @@ from rich.console import Console
 from flows.cli.display.output import print_json, say
 from flows.data_directory import data_dir, list_repositories, register
 from flows.deployments.definitions import Schedule
+from flows.importing import importing
 from flows.prefect_api import find_ui
 from flows.prefect_isolation import isolated
 from flows.prefect_server import find_api
@@ -111,9 +112,10 @@ def find_name(path: Path) -> str:
 
 def perform(name: str, options: Options, schedules: Mapping[str, Schedule], api: str, *, is_theirs: bool) -> "Result":
     """Do what was asked for on the server at `api`, or on the user's own. Raises SystemFailure if it does not work."""
-    from prefect.exceptions import PrefectException
+    with importing():
+        from prefect.exceptions import PrefectException
 
-    from flows.deployments.repositories import Request, deploy, remove
+        from flows.deployments.repositories import Request, deploy, remove
 
     request = Request(name, schedules.get(CRON), schedules.get(CLEANUP_CRON), options.max_sessions, options.pool)
     try:

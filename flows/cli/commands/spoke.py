@@ -8,6 +8,7 @@ from rich.console import Console
 from flows.cli.commands.spoke_names import NO_SERVER, name_spoke
 from flows.cli.display.output import print_json, say
 from flows.data_directory import data_dir, name_program
+from flows.importing import importing
 from flows.prefect_api import find_ui
 from flows.prefect_isolation import isolated
 from flows.prefect_server import find_api
@@ -92,7 +93,8 @@ def start(name: str, pool: str, console: Console) -> ExitCode:
     require_login(api["PREFECT_API_URL"])
     say(console, f"Prefect's UI: {find_ui(api['PREFECT_API_URL'])}")
     with isolated(api):
-        from flows.spoke_worker.session_worker import serve_sessions
+        with importing():
+            from flows.spoke_worker.session_worker import serve_sessions
 
         with holding_worker_lock(data_dir()):
             asyncio.run(serve_sessions(pool, chosen))

@@ -15,6 +15,7 @@ from flows.cli.commands.up_port import choose_port, tell_of_port
 from flows.cli.display.output import say
 from flows.cli.display.server_start import show_start
 from flows.data_directory import data_dir
+from flows.importing import importing
 from flows.local_stack.postgres import Database, check_database, parse_database
 from flows.local_stack.session_workers import register_repositories
 from flows.local_stack.stack import LocalStack, Prepared, StackOptions, take_lock
@@ -120,7 +121,8 @@ def make_stack(server: Server, options: UpOptions, tell: Callable[[str], None]) 
     settings = {name: value for name, value in os.environ.items() if name.startswith("PREFECT_")}
 
     def prepare() -> Prepared:
-        from flows.local_stack.preparation import prepare as make
+        with importing():
+            from flows.local_stack.preparation import prepare as make
 
         register_repositories(options.spokes, tell)
         return make(api=server.api if server.is_ours else "", has_worker=options.has_worker)
