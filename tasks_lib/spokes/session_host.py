@@ -349,10 +349,12 @@ class HostedSession:
         if worktree is None or pushes is None:
             return
         space, is_read_only = self._workspace, self._order.is_read_only
-        await pushes.wait()
-        if is_read_only or await pushes.push_changes():
-            pushed = None if is_read_only else pushes.branch
-            await call_to_end(lambda: space.repository.close_worktree(space.worktrees, worktree, self._branch, pushed))
+        if is_read_only:
+            await pushes.wait()
+        elif not await pushes.push_changes():
+            return
+        pushed = None if is_read_only else pushes.branch
+        await call_to_end(lambda: space.repository.close_worktree(space.worktrees, worktree, self._branch, pushed))
 
 
 def now() -> str:
