@@ -15,6 +15,7 @@ import psutil
 import pytest
 from cli.test_cli_history import answering
 from cli_fixtures import Call, UserRepository, task_text
+from running_processes import list_running
 
 from flows.cli.commands.up_port import PORTS, choose_port
 from flows.prefect_cleanup import SERVER_ENDED
@@ -66,7 +67,7 @@ def test_up_serves_the_ui_until_it_is_ended_and_leaves_nothing(shared_data: Path
         children = psutil.Process(process.pid).children(recursive=True)
     assert process.returncode == 0
     assert children
-    assert not [child for child in children if child.is_running()]
+    assert list_running(children) == []
     assert not (shared_data / "prefect" / "server.json").exists()
 
 

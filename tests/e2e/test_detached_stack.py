@@ -13,6 +13,7 @@ from e2e.conftest import Coordinator, ask_api, ask_until, read_until
 from e2e.terminals import read_terminal, start_in_terminal
 from e2e.test_local_stack import READY, list_kept_work, name_of, register
 from e2e.test_messages import count_starts, make_gated, open_gate
+from running_processes import list_running
 
 from flows.loopback import LOOPBACK
 from flows.server_sharing import Child, read_running
@@ -67,7 +68,7 @@ def test_detached_stack_outlives_its_terminal_until_down_ends_it(own: Coordinato
     members = [psutil.Process(user.pid), *psutil.Process(user.pid).children(recursive=True)]
     code, ended = own.run("down")
     assert (code, f":{server.port}" in ended) == (0, True), ended
-    assert [one for one in members if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+    assert list_running(members) == []
     assert own.run("down") == (0, "Nothing runs in the background.\n")
 
 

@@ -17,6 +17,7 @@ from e2e.conftest import Coordinator, ask_until, read_until
 from e2e.test_messages import count_starts, done, make_gated, open_gate
 from generated_graphs import Made
 from push.remote_harness import RemoteHarness
+from running_processes import list_running
 from user_isolation import isolate_user_settings
 
 from flows.cli.display.terminal_run import REPEAT_SECONDS
@@ -208,7 +209,7 @@ def test_terminal_that_is_closed_ends_a_run_its_agents_and_its_server(begun: lis
     os.close(master)
     assert process.wait(END_SECONDS) == 130
     assert children
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert list_running(children) == []
     assert not is_anything_left(made.repository)
     assert not (tmp_path / "data" / "prefect" / "server.json").exists()
     assert own.run("status", made.repository)[0] == 130

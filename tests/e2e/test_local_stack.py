@@ -17,6 +17,7 @@ from e2e.conftest import Coordinator, ask_until, read_until
 from e2e.test_interrupt import status_of, wait_for_end
 from e2e.test_messages import count_starts, make_gated, open_gate
 from generated_graphs import Made, run_git
+from running_processes import list_running
 
 pytestmark = pytest.mark.xdist_group("up")
 READY = "Press Ctrl-C to stop"
@@ -137,7 +138,7 @@ def test_ctrl_c_stops_sessions_with_their_work_kept_and_leaves_nothing(data: Pat
         ended = stack.end()
     assert stack.process.returncode == 0, ended
     assert "1 run stops its sessions" in ended
-    assert [member for member in members if member.is_running() and member.status() != psutil.STATUS_ZOMBIE] == []
+    assert list_running(members) == []
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", stack.port))

@@ -8,6 +8,7 @@ import psutil
 import pytest
 from e2e.postgres_server import PASSWORD, Postgres, require_programs, running_postgres
 from e2e.test_local_stack import up
+from running_processes import list_running
 
 from flows.local_stack.postgres import check_database, parse_database
 from tasks_lib.errors import InputError
@@ -79,6 +80,6 @@ def test_state_is_in_postgres_and_the_password_is_with_the_server_only(postgres:
     assert stack.process.returncode == 0, ended
     assert PASSWORD not in stack.said + ended + output
     assert not (tmp_path / "prefect" / "prefect.db").exists()
-    assert psutil.wait_procs(children, 0)[1] == []
+    assert list_running(children) == []
     logs = (tmp_path / "prefect" / name for name in ("server.log", "worker.log"))
     assert all(PASSWORD not in log.read_text(encoding="utf-8") for log in logs)

@@ -10,6 +10,7 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from e2e.conftest import RUN_SECONDS, Coordinator
 from e2e.opencode_harness import OpencodeHarness, bash, commit, isolate, node, opening, read_prompts, read_results
+from running_processes import list_running
 
 from flows.demo.model_script import Step
 
@@ -55,7 +56,7 @@ def test_a_coordinator_that_is_killed_goes_on_in_the_same_conversations(
 
     assert code == 0, output
     assert "processes that an earlier run had left" in output
-    assert [one for one in left if one.is_running()] == []
+    assert list_running(left) == []
     assert check(oc.top, before=before, meant=Meant(dict.fromkeys(("slow", "quick", "last"), "completed"))) == []
     assert oc.log("%(trailers:key=Attempt,valueonly,separator=)", "--merges") == ["1"] * 3
     assert conversation.startswith("0:ses_")

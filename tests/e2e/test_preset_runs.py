@@ -9,6 +9,7 @@ import pytest
 from checker import Meant, check, snapshot_user_state
 from e2e.conftest import RUN_SECONDS, Coordinator
 from e2e.opencode_harness import bash, commit, node, read_prompts
+from running_processes import list_running
 from runs.program_harness import ProgramHarness, opening_program
 
 from tasks_lib.process.marked_processes import find_marked
@@ -44,7 +45,7 @@ def test_a_killed_run_leaves_no_program_and_its_turn_continues_in_the_same_conve
     code, output = coordinator.run("run", known.top)
 
     assert code == 0, output
-    assert [one for one in left if one.is_running()] == []
+    assert list_running(left) == []
     assert check(known.top, before=before, meant=Meant({"a": "completed"})) == []
     assert known.trailer("Attempt") == "1"
     assert len(known.find_conversations()) == 1

@@ -16,6 +16,7 @@ from e2e.conftest import RUN_SECONDS, Coordinator, StartRun, ask_until, read_end
 from e2e.opencode_harness import bash, commit, describe_opencode, node, read_prompts
 from e2e.spoke_machine import Hub, SpokeSite, add_repository, clone, list_left, read_turns, remote
 from opencode_scripts import give_short_catalog
+from running_processes import list_running
 
 from bench.second_machine import Forwarder, environment, find_obstacle, find_processes, open_machine, read_log, url
 from flows.demo.model_server import ModelServer
@@ -139,7 +140,7 @@ esac"""
     code, output = read_end(run)
 
     assert code == 0, output
-    assert [one for one in left if one.is_running()] == []
+    assert list_running(left) == []
     assert [(one.attempt, one.turn) for one in read_turns(site, "lost")][:2] == [(1, 1), (1, 2)]
     assert {one.attempt for one in read_turns(site, "lost")} == {1, 2}
     assert hub.show("first.txt") == "first\n"
