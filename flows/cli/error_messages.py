@@ -27,7 +27,15 @@ def explain(error: BaseException) -> int:
         case _ if hasattr(error, "show"):
             error.show()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
             return ExitCode.BAD_INPUT
-        case _ if take_ended():  # What it interrupted has raised something else.
-            return ExitCode.INTERRUPTED
+        case _ if (ended := take_ended()) and not follows(error, ended):
+            return ExitCode.INTERRUPTED  # What the signal interrupted has raised this in its place.
         case _:
             raise error
+
+
+def follows(error: BaseException, cause: BaseException) -> bool:
+    """Whether `error` was raised while `cause` was handled: then both are told, since something failed after it."""
+    before: BaseException | None = error
+    while before is not None and before is not cause:
+        before = before.__cause__ or before.__context__
+    return before is cause

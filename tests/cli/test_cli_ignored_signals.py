@@ -54,8 +54,15 @@ def test_a_signal_during_an_import_is_raised_at_its_end(press: Callable[[], None
 
 
 def test_an_error_in_place_of_a_signal_is_explained_as_the_signal() -> None:
+    press_where_it_is_ignored()
+    error = ValueError("could not be serialized")
+    assert explain(error) == ExitCode.INTERRUPTED
+    with pytest.raises(ValueError, match="serialized"):
+        explain(error)
+
+
+def test_an_error_after_a_signal_that_arrived_is_not_hidden() -> None:
     with pytest.raises(ValueError, match="serialized") as caught:
         press_where_it_is_replaced()
-    assert explain(caught.value) == ExitCode.INTERRUPTED
     with pytest.raises(ValueError, match="serialized"):
         explain(caught.value)
