@@ -16,10 +16,14 @@ def own_release() -> str:
 def is_other_release(deployed: str | None) -> bool:
     """Whether a deployment of version `deployed` was made by another release than this one.
 
-    A version that is not a release's says nothing about it: Prefect's own command writes a hash of the flow's source.
+    A version that is not a release's says nothing about it. Prefect's own command writes the first eight digits of the
+    commit, or a hash of the flow's source, and some of these, such as 54a13724, are versions in Python's format too. So
+    only what has a dot counts, as every release of coordinator does.
     """
+    if not deployed or "." not in deployed:
+        return False
     try:
-        return Version(deployed or "") != Version(own_release())
+        return Version(deployed) != Version(own_release())
     except InvalidVersion:
         return False
 

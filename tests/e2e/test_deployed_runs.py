@@ -22,6 +22,9 @@ from tasks_lib.git.repository_lock import RunLock
 
 pytestmark = pytest.mark.xdist_group("prefect, with much waiting")
 OWN = metadata.version("coordinator")
+HASH = "0c2f9a4b6d8e1357f0a2b4c6d8e0f1a3"
+COMMITS = ("54a13724", "61203457", "9c000012")
+"""The beginnings of commits that are versions in Python's format too, as Prefect's own command writes them."""
 OTHERS = {"0.0.1": "Make the deployment again: `coordinator deploy`.", "999.0": "Update coordinator on that worker"}
 
 
@@ -95,7 +98,7 @@ def test_warning_about_another_release_says_what_helps(version: str) -> None:
     assert (f"coordinator {version}" in said, OTHERS[version] in said) == (True, True), said
 
 
-@pytest.mark.parametrize("version", [None, "", OWN, "0c2f9a4b6d8e1357f0a2b4c6d8e0f1a3", "my own"])
+@pytest.mark.parametrize("version", [None, "", OWN, HASH, *COMMITS, "my own"])
 def test_same_release_or_what_is_not_a_release_is_no_reason_to_warn(version: str | None) -> None:
     assert warn_of_other_release(version) == ""
 

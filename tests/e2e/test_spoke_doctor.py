@@ -164,9 +164,12 @@ def test_deployments_of_another_release_are_said(examine: Examine, pool: str, ap
     assert (told.level, "coordinator 0.0.1" in told.text) == ("warn", True), told
 
 
-def test_deployment_that_prefects_own_command_made_is_of_no_release(examine: Examine, pool: str, api: str) -> None:
+@pytest.mark.parametrize("version", ["0c2f9a4b6d8e1357f0a2b4c6d8e0f1a3", "54a13724"])
+def test_deployment_that_prefects_own_command_made_is_of_no_release(
+    examine: Examine, pool: str, api: str, version: str
+) -> None:
     found = send_api(api, "GET", "deployments/name/run-session/session").json()
-    send_api(api, "PATCH", f"deployments/{found['id']}", {"version": "0c2f9a4b6d8e1357f0a2b4c6d8e0f1a3"})
+    send_api(api, "PATCH", f"deployments/{found['id']}", {"version": version})
     told = examine(pool)
     send_api(api, "PATCH", f"deployments/{found['id']}", {"version": found["version"]})
     assert "release" not in told
