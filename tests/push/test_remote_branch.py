@@ -207,6 +207,30 @@ def test_credential_helper_that_needs_no_person_answers(
     assert said.read_text().split() == ["get", "erase"]
 
 
+@pytest.mark.parametrize(
+    "meddle",
+    [
+        pytest.param("git -C {top} update-ref {ref} {other}", id="that it moves"),
+        pytest.param(": > {lock}; (sleep 0.5; rm {lock}) > {null} 2>&1 &", id="that it has locked for a moment"),
+    ],
+)
+def test_fetch_gets_a_tracking_ref_beside_another_program(shared: RemoteHarness, remote: Remote, meddle: str) -> None:
+    """An editor that fetches by itself, a push of an agent, or the git of a run that was killed."""
+    tip = shared.join("bob").share("Theirs", {"theirs.txt": "x\n"})
+    other = shared.commit("Other", {"other.txt": "x\n"})
+    lock = shared.top / ".git" / f"{remote.tracking_ref}.lock"
+    order = meddle.format(top=shared.top, ref=remote.tracking_ref, other=other, lock=lock, null=os.devnull)
+    # Git has read the ref by then, and waits for the end of this program before it moves the ref.
+    meddler, met = shared.place / "meddler", shared.place / "met"
+    meddler.write_text(f'#!/bin/sh\ngit-upload-pack "$@"\n[ -e {met} ] || {{ : > {met}; {order}\n}}\n')
+    meddler.chmod(0o755)
+    branches = remote.list_branches()
+    shared.git.run("config", "remote.origin.uploadpack", str(meddler))
+    assert remote.fetch(branches) == tip
+    assert shared.git.resolve(remote.tracking_ref) == tip
+    assert met.exists()
+
+
 def test_a_partial_clone_asks_nobody_for_what_it_has_not_got(
     shared: RemoteHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

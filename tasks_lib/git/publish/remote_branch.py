@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePath
@@ -32,6 +33,10 @@ FETCH = (
     "fetch", "--quiet", "--refmap=", "--no-tags", "--no-prune", "--no-write-fetch-head",
     "--no-recurse-submodules", "--no-auto-maintenance",
 )  # fmt: skip
+FETCH_RACES = 2
+"""How often another program may move the tracking ref during a fetch; the next time is an error."""
+_PATIENCE = "core.filesRefLockTimeout=3000"
+"""For a ref that another program has locked; in milliseconds."""
 PUSH = ("push", "--porcelain", "--no-follow-tags", "--no-signed", "--recurse-submodules=no")
 _RACE = re.compile(
     r"fetch first|non-fast-forward|stale info|(cannot|failed to|unable to) lock|lock failure|failed to update ref"
@@ -52,6 +57,10 @@ _AMBIGUOUS = "matches more than one"
 """Git's message if the remote has `refs/tags/refs/heads/main` as well as `refs/heads/main`."""
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.?)")
 _LOGIN = re.compile(r"://[^/@\s]*@")
+
+
+class _RefLockedError(RemoteError):
+    """Another program moved a local ref during a fetch, or has locked it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +162,20 @@ class Remote:
             return known
         # The lock is not held during the query above, so that an unreachable remote does not block worktrees.
         with admin_lock(self.repository):
-            self.ask(*FETCH, "--", self.name, f"+{self._branch_ref}:{self.tracking_ref}", seconds=TRANSFER_SECONDS)
+            self._fetch_branch()
         found = self.git.resolve(self.tracking_ref)
         if found is None:
             raise RemoteError(f"{self.name} has no branch {self.target}")
         return found
+
+    def _fetch_branch(self) -> None:
+        """Move the tracking ref to the remote branch, also while another program, such as an editor, moves it."""
+        command = ("-c", _PATIENCE, *FETCH, "--", self.name, f"+{self._branch_ref}:{self.tracking_ref}")
+        for _ in range(FETCH_RACES):
+            with suppress(_RefLockedError):
+                self.ask(*command, seconds=TRANSFER_SECONDS)
+                return
+        self.ask(*command, seconds=TRANSFER_SECONDS)
 
     def _is_lagging(self, tip: str, known: str) -> bool:
         return self._is_pushed_elsewhere and self.git.resolve(tip) is not None and is_ancestor(self.git, tip, known)
@@ -268,8 +286,9 @@ class Remote:
             raise RemoteError(f"{self.name} does not answer: {result.words}")
         if result.status:
             # No query takes a lock on the remote, so the locked ref is a local one.
-            what = "cannot be fetched" if "cannot lock ref" in result.stderr else "does not answer"
-            raise RemoteError(f"{self.name} {what}: {read_words(result.stderr)}")
+            if "cannot lock ref" in result.stderr:
+                raise _RefLockedError(f"{self.name} cannot be fetched: {read_words(result.stderr)}")
+            raise RemoteError(f"{self.name} does not answer: {read_words(result.stderr)}")
         return result
 
     def attempt(self, *arguments: str, seconds: float | None = None) -> Result | Unreachable:
