@@ -9,6 +9,8 @@
     CHAOS_SAMPLE=12 make chaos                  a sample of this size, of all kinds
     CHAOS_JOBS=4 CHAOS_SEED=7 CHAOS_PAIRS=100 CHAOS_DIR=/path     parallel jobs, random seed, number of pairs, directory
 
+By default there are two jobs more than cores.
+
 Repositories are made in memory (/dev/shm) if that exists, otherwise in the directory for temporary files.
 """
 
@@ -51,6 +53,8 @@ from flows.prefect_server import end_child, find_free_port, start_child
 
 MEMORY = Path("/dev/shm")
 SHOWN = 5
+WAITING_JOBS = 2
+"""How many jobs there are in addition to one for each core, since a killed run and the next one often wait."""
 
 
 def plan(root: Path, options: "ChaosOptions", port: int) -> Iterator[Part]:
@@ -150,7 +154,7 @@ class ChaosOptions:
     sample: int = int(os.environ.get("CHAOS_SAMPLE", "0"))
     keeps: bool = bool(os.environ.get("CHAOS_KEEP"))
     defect: str = os.environ.get("CHAOS_DEFECT", "")
-    jobs: int = int(os.environ.get("CHAOS_JOBS", "2"))
+    jobs: int = int(os.environ.get("CHAOS_JOBS", (os.cpu_count() or 1) + WAITING_JOBS))
     seed: int = int(os.environ.get("CHAOS_SEED", "1"))
     pairs: int = int(os.environ.get("CHAOS_PAIRS", "60"))
     parts: tuple[str, ...] = tuple(
