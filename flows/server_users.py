@@ -17,6 +17,7 @@ import psutil
 from flows.data_directory import data_dir
 from flows.server_sharing import find_process
 from tasks_lib.process.files import write_atomically
+from tasks_lib.text import read_count
 
 USERS = "users"
 """In a server's home, the directory with one record for each user."""
@@ -106,4 +107,5 @@ def _read(file: Path) -> User | None:
 
 def _is_running(pid: str) -> bool:
     """Whether the process that a record is named after may still be writing it."""
-    return pid.isdecimal() and psutil.pid_exists(int(pid))
+    number = read_count(pid)
+    return number is not None and psutil.pid_exists(number)

@@ -3,7 +3,16 @@
 import re
 from collections.abc import Sequence
 
+_COUNT = re.compile(r"[0-9]{1,9}")
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def read_count(text: str) -> int | None:
+    """The number that `text` is in up to nine digits of ASCII, None if it is anything else.
+
+    `str.isdigit` accepts some digits that `int` refuses, and `int` refuses numbers of several thousand digits.
+    """
+    return int(text) if _COUNT.fullmatch(text) else None
 
 
 def fold(text: str) -> str:

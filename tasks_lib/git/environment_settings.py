@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from tasks_lib.text import read_count
+
 COUNT = "GIT_CONFIG_COUNT"
 _KEY, _VALUE = "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"
 _MOST = 1000
@@ -16,10 +18,10 @@ def read_environment_settings(environ: Mapping[str, str]) -> list[Setting]:
 
     Settings that describe one repository are left out. With a count that git would reject, there are none.
     """
-    count = environ.get(COUNT, "")
-    if not count.isdecimal() or int(count) > _MOST:
+    count = read_count(environ.get(COUNT, ""))
+    if count is None or count > _MOST:
         return []
-    names = [(f"{_KEY}{number}", f"{_VALUE}{number}") for number in range(int(count))]
+    names = [(f"{_KEY}{number}", f"{_VALUE}{number}") for number in range(count)]
     if any(name not in environ for pair in names for name in pair):
         return []
     found = [(environ[key], environ[value]) for key, value in names]

@@ -14,6 +14,7 @@ from tasks_lib.git.repository import Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.session_record import NOTICES_NAME, RECORD_NAME, read_git_link
 from tasks_lib.process.files import write_atomically
+from tasks_lib.text import read_count
 
 MAKING = "coordinator: being made"
 """The lock reason that git writes into an entry, before anything else, while Coordinator creates it.
@@ -89,8 +90,7 @@ class Entry:
 
     @property
     def slot(self) -> int | None:
-        words = _read_text(self.admin / SLOT_NAME) or ""
-        return int(words) if words.isdecimal() and int(words) > 0 else None
+        return read_count(_read_text(self.admin / SLOT_NAME) or "") or None
 
 
 def list_entries(repository: Repository) -> Iterator[Entry]:

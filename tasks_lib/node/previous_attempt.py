@@ -10,6 +10,7 @@ from tasks_lib.git.session_record import read_git_link, read_record
 from tasks_lib.git.worktree_admin import find_entry
 from tasks_lib.model import AttemptEnd, Status, Task
 from tasks_lib.session.attempt_record import Record
+from tasks_lib.text import read_count
 
 
 def read_previous(
@@ -38,7 +39,7 @@ def count_attempts(repository: Repository, task: Task, head: str) -> int:
         return 0
     blocker = find_last_by_subject(repository.git, head, f"blocked({task.id}):")
     attempt = blocker.trailers.get(ATTEMPT, "") if blocker else ""
-    return int(attempt) if attempt.isdigit() else 0
+    return read_count(attempt) or 0
 
 
 def is_work_left(repository: Repository, branch: str, head: str) -> bool:

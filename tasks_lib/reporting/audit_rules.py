@@ -18,7 +18,7 @@ from tasks_lib.reporting.task_edit_rules import (
     may_spawn,
     without_dependencies,
 )
-from tasks_lib.text import fold
+from tasks_lib.text import fold, read_count
 
 _SHORT = 10
 _VERIFIED = re.compile(r"[0-9a-f]{16}|none")
@@ -126,7 +126,7 @@ def _judge_form(commit: CommitFacts) -> Iterator[str]:
         if not commit.trailers.get(name):
             yield f"has no trailer {name}"
     attempt = commit.trailers.get("Attempt", "1")
-    if not attempt.isdecimal() or int(attempt) < 1:
+    if not read_count(attempt):
         yield f"its Attempt is {attempt!r}, which is not the number of an attempt"
     verified = commit.trailers.get("Verified", "none")
     if not _VERIFIED.fullmatch(verified):

@@ -2,10 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from tasks_lib.loop_limits import MAX_IN_A_ROW, describe_exhaustion
+from tasks_lib.moments import find_moment
 from tasks_lib.session.events import Member, Request
 from tasks_lib.session.shell_watch import find_interval
 from tasks_lib.session.spending import Allowance, find_excess, find_seconds_left
@@ -20,7 +20,6 @@ START_SECONDS = 60.0
 REREAD_SECONDS = 0.2
 LOOK_SECONDS = 2.0
 """How often a session is read that was prompted but has sent nothing yet; it is still loading its worktree."""
-_LAST_MOMENT = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 EARLY_READ_SHARE = 0.25
 """The share of an allowed silence after which the session is read. What that read shows is then known: the one before
 the session is ended must not take it for something new, and wait for as long again."""
@@ -279,14 +278,9 @@ def describe_pause(until: float, reason: str = "rate limited") -> str:
 
 def name_moment(at: float) -> str:
     """The date, time and time zone at `at`, seconds since the epoch."""
-    return _date(at).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return find_moment(at).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def name_time(at: float) -> str:
     """The time of day at `at`, seconds since the epoch, in UTC."""
-    return _date(at).strftime("%H:%M:%S")
-
-
-def _date(at: float) -> datetime:
-    # A provider may name any number, but datetime has a limit.
-    return datetime.fromtimestamp(min(max(at, 0.0), _LAST_MOMENT), UTC)
+    return find_moment(at).strftime("%H:%M:%S")

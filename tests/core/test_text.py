@@ -1,10 +1,20 @@
 """Text is folded, cut and made safe without losing printable characters, and long lists are shortened."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks_lib.naming import show_some
-from tasks_lib.text import cut, drop_controls, escape_unprintable, fold, fold_printable, list_some, tell_rest
+from tasks_lib.text import (
+    cut,
+    drop_controls,
+    escape_unprintable,
+    fold,
+    fold_printable,
+    list_some,
+    read_count,
+    tell_rest,
+)
 
 LISTS = st.lists(st.text(st.characters(categories=["L"]), min_size=1), max_size=6)
 
@@ -58,3 +68,13 @@ def test_a_list_is_shown_whole_or_shortened_with_the_number_left(words: list[str
 def test_the_number_left_is_worded() -> None:
     assert (tell_rest(3, 3), tell_rest(5, 3), tell_rest(5, 3, "… and ")) == ("", " and 2 more", "… and 2 more")
     assert show_some(["a\n", "b", "c", "d"]) == "a\\n, b, c and 1 more"
+
+
+@pytest.mark.parametrize(("text", "count"), [("0", 0), ("42", 42), ("007", 7), ("9" * 9, 999_999_999)])
+def test_count_is_read(text: str, count: int) -> None:
+    assert read_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["", " 1", "-1", "+1", "1.0", "1_000", "²", "٣", "1\n", "9" * 10, "9" * 5_000])
+def test_what_is_no_count_is_none_and_no_error(text: str) -> None:
+    assert read_count(text) is None

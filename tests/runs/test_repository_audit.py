@@ -100,6 +100,12 @@ COMMITS: dict[str, tuple[Rule, str, Callable[[HistoryWriter], Any]]] = {
     "attempt no number": (
         Rule.FORM, "its Attempt is '0'", lambda writer: writer.merge("a", trailers={"Task": "a", **TRAILERS, "Attempt": "0"})
     ),
+    "attempt of digits that are no number": (
+        Rule.FORM, "its Attempt is '²'", lambda writer: writer.merge("a", trailers={"Task": "a", **TRAILERS, "Attempt": "²"})
+    ),
+    "attempt of too many digits": (
+        Rule.FORM, "its Attempt is '999", lambda writer: writer.merge("a", trailers={"Task": "a", **TRAILERS, "Attempt": "9" * 5_000})
+    ),
     "digest no digest": (
         Rule.FORM, "its Verified is 'yes'", lambda writer: writer.merge("a", trailers={"Task": "a", **TRAILERS, "Verified": "yes"})
     ),

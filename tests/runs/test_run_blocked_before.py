@@ -332,3 +332,14 @@ async def test_moving_a_branch_is_no_news_to_a_blocked_node(harness: RunHarness)
     worked = await harness.work()
     assert worked.outcomes == {}
     assert harness.journal.turns() == ["a-1-1"]
+
+
+@pytest.mark.parametrize("attempt", ["²", "9" * 5_000, "first"])
+async def test_number_of_attempts_that_is_no_number_counts_as_none(harness: RunHarness, attempt: str) -> None:
+    harness.make({"a": {"depends_on": ["resolve-a-1"]}, "resolve-a-1": {"status": "completed"}}, "work")
+    path = harness.top / "tasks/a.md"
+    path.write_text(path.read_text().replace("status: pending", "status: blocked"))
+    harness.git.run("commit", "-q", "-a", "-m", f"blocked(a): {REASON}\n\nTask: a\nAttempt: {attempt}")
+    worked = await harness.work()
+    assert worked.names == {"a": "Merged"}
+    assert harness.journal.turns() == ["a-1-1"]

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 
 from tasks_lib.git.commits.commit_messages import read_trailers
 from tasks_lib.git.objects.object_database import Objects
 from tasks_lib.git.runner import Git
+from tasks_lib.moments import find_moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,9 @@ class Commit:
 
     @property
     def committed_at(self) -> datetime:
-        """The committer date, timezone-aware."""
-        *_, seconds, zone = self.committer.split(" ")
-        offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:5]))
-        return datetime.fromtimestamp(int(seconds), timezone(-offset if zone.startswith("-") else offset))
+        """The committer date in UTC; the epoch if there is none, since git stores any text."""
+        seconds = self.committer.split(" ")[-2:][0]
+        return find_moment(float(seconds) if seconds.isdecimal() else 0)
 
 
 def parse_commit(commit: str, data: bytes) -> Commit:

@@ -30,7 +30,7 @@ def _parse(text: str, mark: str, tasks_dir: str) -> Iterator[RunCommit]:
     for header, changes in zip(parts[::2], parts[1::2], strict=False):
         commit, at, author, message = header.split("\0", len(_FIELDS) - 1)
         lines = dict(_parse_changes(changes, tasks_dir))
-        yield RunCommit(commit, float(at), author, message.partition("\n")[0], read_trailers(message), lines)
+        yield RunCommit(commit, float(at or 0), author, message.partition("\n")[0], read_trailers(message), lines)
 
 
 def _parse_changes(text: str, tasks_dir: str) -> Iterator[tuple[str, int]]:

@@ -8,10 +8,12 @@ from tasks_lib.git.kept.snapshots import keep_commit
 from tasks_lib.git.repository import COORDINATOR_IDENTITY, Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.worktree_admin import Entry
+from tasks_lib.moments import LAST_SECOND
 
 RELEASED = "coordinator: released"
 """The HEAD reflog message of a pooled worktree that marks where its next use begins."""
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_READABLE = re.compile(r"[0-9]{4}-")
 _SPECIAL = (
     *("ORIG_HEAD", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "MERGE_AUTOSTASH", "rebase-apply/autostash"),
     *("rebase-merge/autostash", "rebase-merge/orig-head", "rebase-merge/stopped-sha", "rebase-apply/orig-head"),
@@ -121,5 +123,7 @@ def _commit(git: Git, tree: str, parents: tuple[str, ...] | list[str], message: 
     words = [word for parent in parents for word in ("-p", parent)]
     # A fixed date: keeping the same state again creates the same commit, which is kept only once.
     date = git.text("log", "-n1", "--format=%cI", parents[0])
+    # Git reads no year of five digits in that format, although a commit may have one.
+    date = date if _READABLE.match(date) else f"@{LAST_SECOND} +0000"
     same = {**COORDINATOR_IDENTITY, "GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
     return git.run("commit-tree", tree, *words, stdin=message.encode(), environment=same).text
