@@ -11,6 +11,9 @@ from chaos.forked_run import make_shim
 from chaos.syscalls import is_possible
 from chaos.tracer import Tracer
 
+from tasks_lib.git.commits.isolated_git import DISK_PREFIX
+from tasks_lib.git.kept.snapshots import INDEX_PREFIX
+
 SCRIPT = """\
 import json, os, subprocess, sys
 from pathlib import Path
@@ -86,3 +89,10 @@ def test_a_temporary_name_is_always_told_as_one(name: str) -> None:
     tracer = Tracer(0, None, {"/place": "<place>"})
     told = tracer.normalize("write", f"/place/repository/.git/coordinator/moving.json.coordinator-{name}")
     assert told == "<place>/repository/.git/coordinator/moving.json.coordinator-<temp>"
+
+
+@pytest.mark.parametrize("prefix", [INDEX_PREFIX, DISK_PREFIX, "quarantine/merges-"])
+def test_a_temporary_directory_is_told_without_its_random_name(prefix: str) -> None:
+    """Otherwise a kill beside it is never met again."""
+    told = Tracer(0, None, {}).normalize("mkdir", f"/{prefix}y34uv83m/a")
+    assert told == f"/{prefix}<temp>/a"

@@ -48,7 +48,9 @@ _NAMES = (
     (re.compile(r"/coordinator-[0-9a-f]+-[0-9a-f]+-\d+-\d+-[a-z0-9_]{8}\b"), "/coordinator-<private>"),
     # Before commits: one in a thousand of these names has hexadecimal digits only.
     (
-        re.compile(r"(coordinator-(index-)?|\.json\.|-slot\.|exclude\.|/tmp_obj_|/\.coordinator-)[a-z0-9_]{8}\b"),
+        re.compile(
+            r"(coordinator-([a-z]+-)?|/merges-|\.json\.|-slot\.|exclude\.|/tmp_obj_|/\.coordinator-)[a-z0-9_]{8}\b"
+        ),
         r"\1<temp>",
     ),
     (re.compile(r"/tmp/[a-z0-9_]{8}\b"), "/tmp/<temp>"),
