@@ -59,6 +59,14 @@ def test_list_names_every_log(logged: UserRepository, main_here: Main) -> None:
     assert all(name in output for name in NAMES)
 
 
+def test_log_of_a_time_after_the_year_9999_is_listed(logged: UserRepository, main_here: Main) -> None:
+    """Some file systems have such times; others store their own last one."""
+    os.utime(logged.repository.state_dir / "logs/a-left/setup.log", (0, 253_402_300_800))
+    code, output = main_here("logs", "a/left", "--repo", str(logged.top), "--list", "--json")
+    assert code == 0
+    assert {row["name"] for row in json.loads(output)} == {*NAMES}
+
+
 def test_what_is_not_there_is_said(logged: UserRepository, call: Call) -> None:
     said = {
         words: call("logs", *words.split(), cwd=logged.top)

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from flows.standard_streams import is_output_gone
 from tasks_lib.errors import InputError
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import is_starting, read_holder
+from tasks_lib.moments import find_moment
 from tasks_lib.naming import flatten
 from tasks_lib.reporting.run_report import ExitCode
 from tasks_lib.runtime.status_board import VIEW_NAME, read_view
@@ -152,7 +152,7 @@ def list_logs(logs: NodeLogs, console: Console, *, as_json: bool) -> None:
 
 
 def _write_time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+    return find_moment(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def copy(file: Path, start: int) -> int:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,6 +39,7 @@ from tasks_lib.git.repository_lock import Holder
 from tasks_lib.git.taken_tasks import list_taken
 from tasks_lib.graph.run_plan import Plan
 from tasks_lib.model import OutcomeName, Task
+from tasks_lib.moments import find_moment
 from tasks_lib.naming import is_resolve_task
 from tasks_lib.project.loading import Project
 from tasks_lib.reporting.run_report import EXIT_SENTENCES, ExitCode
@@ -316,5 +317,5 @@ def _describe_node(node: NodeView, project: Project | None) -> dict[str, object]
         **asdict(node),
         "status": task.status.value if task else None,
         "depends_on": list(task.depends_on) if task else [],
-        "last_activity": None if seen is None else datetime.fromtimestamp(seen, UTC).isoformat(),
+        "last_activity": None if seen is None else find_moment(seen).isoformat(),
     }

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from tasks_lib.git.kept.embedded_repositories import read_embedded
@@ -106,7 +106,7 @@ def list_kept(repository: Repository) -> list[Kept]:
 
 
 def _read_date(log: Path) -> datetime | None:
-    return datetime.fromtimestamp(log.stat().st_mtime, UTC) if log.exists() else None
+    return find_moment(log.stat().st_mtime) if log.exists() else None
 
 
 def _number(ref: str) -> int:
