@@ -32,8 +32,8 @@ IN_PROGRESS = {
     "BISECT_LOG": "a bisect",
 }
 """Files in a worktree's git directory that show an operation in progress."""
-# Wait for a ref that another git command has locked: git writes the files before it moves the branch.
-CONFIGURATION = ("-c", "core.filesRefLockTimeout=3000")
+# Wait for a ref that another program has locked; a merge writes the files before it moves the branch.
+REF_PATIENCE = ("-c", "core.filesRefLockTimeout=3000")
 FAST_FORWARD = (
     *("merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-squash", "--no-stat"),
     *("--no-verify-signatures", "--no-progress"),
@@ -62,7 +62,7 @@ def fast_forward(path: Path, common_dir: Path, ref: str, base: str, head: str) -
         return reason
     original = None if before.original is None else before.original.decode()
     with remembered(common_dir, Move(ref, base, head, str(git_dir), str(path), original)):
-        result = git.run(*CONFIGURATION, *FAST_FORWARD, commit_only(head), accept=EVERY_STATUS, environment=_UNMARKED)
+        result = git.run(*REF_PATIENCE, *FAST_FORWARD, commit_only(head), accept=EVERY_STATUS, environment=_UNMARKED)
         if result.status != 0:
             reason = f"git refused in {path}: {read_reason(result.stderr)}"
             if result.status < 0:

@@ -11,6 +11,7 @@ from pathlib import PurePath
 
 from tasks_lib.errors import GitError, InputError, RemoteError
 from tasks_lib.git.commits.merge_tree import is_ancestor
+from tasks_lib.git.publish.checkout_fast_forward import REF_PATIENCE
 from tasks_lib.git.ref_names import commit_only
 from tasks_lib.git.repository import Repository
 from tasks_lib.git.repository_lock import admin_lock
@@ -35,8 +36,6 @@ FETCH = (
 )  # fmt: skip
 FETCH_RACES = 2
 """How often another program may move the tracking ref during a fetch; the next time is an error."""
-_PATIENCE = "core.filesRefLockTimeout=3000"
-"""For a ref that another program has locked; in milliseconds."""
 PUSH = ("push", "--porcelain", "--no-follow-tags", "--no-signed", "--recurse-submodules=no")
 _RACE = re.compile(
     r"fetch first|non-fast-forward|stale info|(cannot|failed to|unable to) lock|lock failure|failed to update ref"
@@ -170,7 +169,7 @@ class Remote:
 
     def _fetch_branch(self) -> None:
         """Move the tracking ref to the remote branch, also while another program, such as an editor, moves it."""
-        command = ("-c", _PATIENCE, *FETCH, "--", self.name, f"+{self._branch_ref}:{self.tracking_ref}")
+        command = (*REF_PATIENCE, *FETCH, "--", self.name, f"+{self._branch_ref}:{self.tracking_ref}")
         for _ in range(FETCH_RACES):
             with suppress(_RefLockedError):
                 self.ask(*command, seconds=TRANSFER_SECONDS)

@@ -5,7 +5,7 @@ from pathlib import Path
 from tasks_lib.errors import GitError
 from tasks_lib.git.commits.branch_state import BranchState, read_state
 from tasks_lib.git.commits.merge_tree import is_ancestor
-from tasks_lib.git.publish.checkout_fast_forward import CONFIGURATION, FAST_FORWARD, IN_PROGRESS
+from tasks_lib.git.publish.checkout_fast_forward import FAST_FORWARD, IN_PROGRESS, REF_PATIENCE
 from tasks_lib.git.publish.interrupted_fast_forward import (
     EVERY_STATUS,
     Move,
@@ -32,7 +32,7 @@ def fast_forward_worktree(worktree: Worktree, state: BranchState, head: str) -> 
     original = None if before.original is None else before.original.decode("utf-8", "replace")
     move = Move(f"refs/heads/{state.branch}", state.commit, head, str(git_dir), str(worktree.path), original)
     with remembered(git_dir, move):
-        result = git.run(*CONFIGURATION, *FAST_FORWARD, head, accept=EVERY_STATUS)
+        result = git.run(*REF_PATIENCE, *FAST_FORWARD, head, accept=EVERY_STATUS)
         if result.status != 0:
             restore_checkout(git, git_dir, before, state.commit, head)
     return result.status == 0
