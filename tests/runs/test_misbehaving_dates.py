@@ -1,5 +1,7 @@
 """Commits whose dates no datetime can represent, or git cannot read in another format; git itself makes them."""
 
+from datetime import UTC, datetime
+
 import pytest
 from run_harness import RunHarness
 
@@ -47,3 +49,11 @@ async def test_run_on_a_target_of_a_strange_date_lands(harness: RunHarness, date
     worked = await harness.work()
     assert worked.names == {"a": "Merged"}
     assert audit(load_project(harness.top, {}), 100).violations == ()
+
+
+async def test_kept_state_without_a_date_is_never_old_enough_to_be_deleted(harness: RunHarness) -> None:
+    harness.make({"a": {}})
+    tree = harness.git.text("rev-parse", "HEAD^{tree}")
+    harness.git.run("update-ref", "refs/coordinator/kept/a/1", tree)
+    [kept] = list_kept(load_project(harness.top, {}).repository)
+    assert kept.date > datetime.now(UTC)

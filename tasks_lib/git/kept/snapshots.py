@@ -12,7 +12,7 @@ from tasks_lib.git.kept.embedded_repositories import read_embedded
 from tasks_lib.git.repository import COORDINATOR_IDENTITY, Repository
 from tasks_lib.git.runner import Git
 from tasks_lib.git.worktree_admin import Worktree, has_hidden_files
-from tasks_lib.moments import find_moment
+from tasks_lib.moments import LAST_SECOND, find_moment
 from tasks_lib.naming import flatten
 
 KEPT_REFS = "refs/coordinator/kept"
@@ -94,12 +94,12 @@ def keep_commit(git: Git, label: str, commit: str) -> str:
 
 
 def list_kept(repository: Repository) -> list[Kept]:
-    """List all kept states, sorted by label and number."""
+    """List all kept states, sorted by label and number; one without a date counts as new, so nothing prunes it."""
     form = "--format=%(refname)%00%(objectname)%00%(committerdate:unix)"
     rows = (line.split("\0") for line in repository.git.text("for-each-ref", form, KEPT_REFS).splitlines())
     logs = repository.common_dir / "logs"
     kept = [
-        Kept(ref, commit, _read_date(logs / ref) or find_moment(float(date or 0)), ref.split("/")[3])
+        Kept(ref, commit, _read_date(logs / ref) or find_moment(float(date or LAST_SECOND)), ref.split("/")[3])
         for ref, commit, date in rows
     ]
     return sorted(kept, key=lambda one: (one.label, _number(one.ref)))
