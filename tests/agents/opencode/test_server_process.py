@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from server_fixtures import (
+    SECONDS,
     find_carriers,
     is_answered,
     make_backend,
@@ -34,6 +35,10 @@ def leader_of(address: Address) -> psutil.Process:
     return psutil.Process(address.group.pid)
 
 
+def find_libraries(place: Path) -> list[Path]:
+    return list(place.rglob("*.so"))
+
+
 async def test_a_server_is_well_and_leaves_nothing(tmp_path: Path) -> None:
     server = Server(make_plan(tmp_path), 0)
     address = await server.start()
@@ -47,6 +52,21 @@ async def test_a_server_is_well_and_leaves_nothing(tmp_path: Path) -> None:
     assert not await is_answered(address)
     assert find_carriers("COORDINATOR_REPOSITORY", str(tmp_path)) == []
     assert list((tmp_path / "home").iterdir()) == []
+
+
+async def test_a_server_leaves_no_libraries_that_it_unpacked(tmp_path: Path) -> None:
+    temporary, worktree = tmp_path / "temporary", make_worktree(tmp_path)
+    temporary.mkdir()
+    server = Server(make_plan(tmp_path, environment={"TMPDIR": str(temporary)}), 0)
+    address = await server.start()
+    try:
+        async with connect(address, SECONDS) as client:
+            sought = {"directory": str(worktree), "query": "a"}
+            (await client.get("/find/file", params=sought)).raise_for_status()
+        assert find_libraries(tmp_path) != []
+    finally:
+        await server.stop()
+    assert find_libraries(tmp_path) == []
 
 
 async def test_a_port_that_is_taken_meanwhile_is_another_one_then(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ class ServerPlan:
 
     `command` is the program and its arguments before `serve`, `wrapper` is put before it. `environment` is what they
     may see, without what is added here. `data` has a directory for each server, kept from run to run, because it
-    contains conversations. `configuration` is a directory made by `write_configuration`. `log` is appended to; servers
-    after the first have their own logs next to it.
+    contains conversations. `configuration` is a directory made by `write_configuration`; next to it, each server has a
+    directory for as long as it runs. `log` is appended to; servers after the first have their own logs next to it.
     """
 
     command: tuple[str, ...]
@@ -86,6 +86,7 @@ class Server:
         self.number: int = number
         self._plan: ServerPlan = plan
         self._places: Path = plan.data / str(number)
+        self._libraries: Path = plan.configuration.with_name(f"libraries-{number}")
         self.log: Path = plan.log_of(number)
         self._password: str = password or secrets.token_urlsafe(32)
         self._choose_port: Callable[[], int] = choose_port or find_port
@@ -155,6 +156,7 @@ class Server:
         """Run the program until it exits, then end everything that it has started, including sessions' shells."""
         plan, mark = self._plan, f"opencode-{uuid.uuid4().hex}"
         command = (*plan.wrapper, *plan.command, "serve", "--hostname", "127.0.0.1", "--port", str(port), "--no-mdns")
+        await asyncio.to_thread(self._libraries.mkdir, mode=0o700, exist_ok=True)
         try:
             await run_group(
                 (*command, "--print-logs", "--log-level", "WARN"),
@@ -171,6 +173,7 @@ class Server:
             try:
                 # A shell outlives a killed server, and has the marker of its session, not of the server.
                 await asyncio.shield(end_marked(SERVER_MARK, mark, plan.stop_seconds))
+                await asyncio.shield(asyncio.to_thread(shutil.rmtree, self._libraries, ignore_errors=True))
             finally:
                 self._dead[generation].set()
 
@@ -188,6 +191,8 @@ class Server:
         if (self._places / "home").is_dir():
             # The only way to move `~/.opencode`; opencode still expands `~` in permissions to the user's own home.
             environment["OPENCODE_TEST_HOME"] = str(self._places / "home")
+        # opencode unpacks libraries into a directory for temporary files, 6 MB at each start, and never removes them.
+        environment.setdefault("BUN_TMPDIR", str(self._libraries))
         models = find_home(self._plan.environment, "CACHE") / "opencode" / "models.json"
         if models.is_file():
             environment.setdefault("OPENCODE_MODELS_PATH", str(models))
