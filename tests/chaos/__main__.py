@@ -36,6 +36,7 @@ from chaos.forked_run import Defect
 from chaos.kill_cases import Verdict
 from chaos.kill_plans import (
     Part,
+    make_defective,
     plan_calls,
     plan_cuts,
     plan_flows,
@@ -60,9 +61,10 @@ WAITING_JOBS = 2
 def plan(root: Path, options: "ChaosOptions", port: int) -> Iterator[Part]:
     """Yield the requested parts; `port` is where Prefect's server listens."""
     if options.wants("life", "cuts", "pairs"):
-        life, calm = plan_life(root, cast("Defect", options.defect), every=options.every)
+        life, calm = plan_life(root, every=options.every)
         cuts = [plan_cuts(root, calm, options.seed)] if options.wants("cuts", "pairs") else []
-        yield from [life] if options.wants("life") else []
+        if options.wants("life"):
+            yield from [make_defective(life, defect) for defect in options.defects] or [life]
         yield from cuts if options.wants("cuts") else []
         if options.wants("pairs"):
             yield plan_pairs(calm, [*life.kills, *cuts[0].kills], options.pairs, options.seed)
@@ -153,7 +155,7 @@ class ChaosOptions:
     every: bool = os.environ.get("CHAOS") == "all"
     sample: int = int(os.environ.get("CHAOS_SAMPLE", "0"))
     keeps: bool = bool(os.environ.get("CHAOS_KEEP"))
-    defect: str = os.environ.get("CHAOS_DEFECT", "")
+    defects: tuple[Defect, ...] = cast("tuple[Defect, ...]", tuple(os.environ.get("CHAOS_DEFECTS", "").split()))
     jobs: int = int(os.environ.get("CHAOS_JOBS", (os.cpu_count() or 1) + WAITING_JOBS))
     seed: int = int(os.environ.get("CHAOS_SEED", "1"))
     pairs: int = int(os.environ.get("CHAOS_PAIRS", "60"))

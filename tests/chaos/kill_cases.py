@@ -80,7 +80,7 @@ def try_kill(place: Path, kill: Kill, *, calm: UndisturbedRun, defect: Defect = 
         log = place / f"log-{number}"
         codes.append(run_in_child(place, made.repository, log, place / f"trace-{number}", target, defect))
     faults = judge(place, made, before, codes[-1], calm)
-    return conclude(place, kill, codes, faults)
+    return conclude(place, kill, codes, [f"{defect}: {fault}" if defect else fault for fault in faults])
 
 
 def conclude(place: Path, kill: Kill, codes: Sequence[int], faults: Sequence[str]) -> Verdict:

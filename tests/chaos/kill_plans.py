@@ -46,7 +46,7 @@ class Part:
     attempt: Try
 
 
-def plan_life(root: Path, defect: Defect, *, every: bool) -> tuple[Part, UndisturbedRun]:
+def plan_life(root: Path, *, every: bool) -> tuple[Part, UndisturbedRun]:
     """Kills while running nodes without Prefect: at files, processes and locks."""
     calm, faults = run_undisturbed(root / "calm")
     require(faults)
@@ -54,7 +54,12 @@ def plan_life(root: Path, defect: Defect, *, every: bool) -> tuple[Part, Undistu
     kills = list_kills(effects, every=every)
     sites = len({effect.signature for effect in effects})
     told = f"life: {len(effects)} side effects ({_tell(count_kinds(effects))}) at {sites} sites; {len(kills)} kills"
-    return Part(told, kills, partial(retry_kill, try_kill, calm=calm, defect=defect)), calm
+    return Part(told, kills, partial(retry_kill, try_kill, calm=calm)), calm
+
+
+def make_defective(life: Part, defect: Defect) -> Part:
+    """The part `life` with a coordinator that has `defect`; each fault begins with its name."""
+    return Part(f"{life.told}, with a {defect} coordinator", life.kills, partial(life.attempt, defect=defect))
 
 
 def plan_cuts(root: Path, calm: UndisturbedRun, seed: int) -> Part:
