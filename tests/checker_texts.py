@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import yaml
@@ -28,8 +29,12 @@ class TaskText:
     spawned_by: str = ""
 
 
+@cache
 def read_task(data: bytes) -> TaskText | None:
-    """Parse the task file in `data`; None if it has no front matter with an id."""
+    """Parse the task file in `data`; None if it has no front matter with an id.
+
+    Most commits of a history change one of its task files, and each is judged with all of them.
+    """
     front, _ = split_front(data)
     if front is None:
         return None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Literal
 
-from chaos.tracer import PROGRAMS, SHIM, SHIM_VARIABLE, Target, install
+from chaos.tracer import PROGRAMS, SCRIPTS, SHIM, SHIM_VARIABLE, Target, install
 from checker_traces import git, text
 from run_harness import PlainLauncher
 
@@ -78,17 +78,27 @@ def audit_in_child(place: Path, repository: Path) -> list[str]:
 def make_shim(directory: Path) -> None:
     """Install the shim in `directory`, under the name of each program that the coordinator starts.
 
-    That directory comes first on the coordinator's PATH, where it looks up programs. Without an order, the shim is a
-    shell script that starts the real program at once, which takes a millisecond.
+    That directory comes first on the coordinator's PATH, where it looks up programs. Each name is a link to the real
+    program until the tracer gives the first order, and then a shell script: it starts the shim if it has an order, and
+    otherwise the real program.
     """
-    if directory.exists():
-        return
-    ordered = directory / "ordered"
+    if not directory.exists():
+        _write_scripts(directory / SCRIPTS)
+    for name in PROGRAMS:
+        # A killed run may have left the script, which costs the next run a shell for each program.
+        if not (directory / name).is_symlink():
+            link = directory / f"{name}.link"
+            link.symlink_to(str(shutil.which(name)))
+            link.replace(directory / name)
+
+
+def _write_scripts(scripts: Path) -> None:
+    ordered = scripts / "ordered"
     ordered.mkdir(parents=True)
     for name in PROGRAMS:
         texts = {
             ordered / name: f"#!{sys.executable} -SEs\n{SHIM.read_text(encoding='utf-8')}",
-            directory / name: (
+            scripts / name: (
                 f'#!/bin/sh\n[ -z "${SHIM_VARIABLE}" ] && exec {shutil.which(name)} "$@"\nexec {ordered / name} "$@"\n'
             ),
         }

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, cast
@@ -26,6 +26,8 @@ kill: it records what could be cut."""
 
 SHIM = Path(__file__).with_name("shim.py")
 SHIM_VARIABLE = "CHAOS_SHIM"
+SCRIPTS = "scripts"
+"""The directory, in that of the shim, with the scripts that take orders."""
 PROGRAMS = ("git", "sh", "env", "nice", "rm")
 """Programs that the coordinator looks up on the PATH itself."""
 FRAMES = 3
@@ -95,10 +97,14 @@ class Tracer:
     count: int = 0
     seen: int = 0
     is_struck: bool = False
+    diverting: set[int] = field(default_factory=set[int])
+    """The threads that divert a process just now; what they change is the tracer's own."""
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Number and record a side effect, and kill if it is the chosen one."""
-        if self.is_struck or (described := describe(event, arguments)) is None:
+        if self.is_struck or threading.get_ident() in self.diverting:
+            return
+        if (described := describe(event, arguments)) is None:
             return
         kind, text = described
         where = list(list_frames(sys._getframe()))  # pyright: ignore[reportPrivateUsage]
@@ -112,7 +118,7 @@ class Tracer:
             line["is_plain"] = event == "subprocess.Popen" and not isinstance(arguments[3], dict)
             os.write(self.trace, json.dumps(line).encode() + b"\n")
         if self.target and self.target.mode == "count" and kind == "process":
-            divert(arguments, self.target, number)
+            self.divert(arguments, self.target, number)
         elif self.target and is_chosen:
             self.strike(self.target, event, arguments, number)
 
@@ -134,12 +140,20 @@ class Tracer:
         return signature == target.signature and self.seen == target.occurrence
 
     def strike(self, target: Target, event: str, arguments: tuple[Any, ...], number: int) -> None:
-        if event == "subprocess.Popen" and target.mode != "before" and divert(arguments, target, number):
+        if event == "subprocess.Popen" and target.mode != "before" and self.divert(arguments, target, number):
             return
         if target.mode == "before":
             self.is_struck = True
             die()
         sys.setprofile(self.die_at_next_step)
+
+    def divert(self, arguments: tuple[Any, ...], target: Target, number: int) -> bool:
+        """Have the shim start the process that is about to start; return False if it cannot."""
+        self.diverting.add(threading.get_ident())
+        try:
+            return divert(arguments, target, number)
+        finally:
+            self.diverting.discard(threading.get_ident())
 
     def die_at_next_step(self, frame: FrameType, event: str, argument: object) -> None:
         """Die at the first step outside the tracer: the side effect has happened, and nothing after it."""
@@ -220,7 +234,17 @@ def divert(arguments: tuple[Any, ...], target: Target, number: int) -> bool:
     own["PATH"] = f"{programs}:{path}"
     if program == "/bin/sh":
         argv[1:] = ["-c", f'exec {programs}/env "$@"', *argv]
+    put_script(programs, "env" if program == "/bin/sh" else os.path.basename(program))  # noqa: PTH119
     return True
+
+
+def put_script(programs: str, name: str) -> None:
+    """Put the script that takes orders in the place of the link to the real program `name`."""
+    place = f"{programs}/{name}"
+    if os.path.islink(place):  # noqa: PTH114
+        script = f"{place}.{threading.get_ident()}"
+        os.link(f"{programs}/{SCRIPTS}/{name}", script)
+        os.replace(script, place)  # noqa: PTH105
 
 
 def _list_argv(event: str, arguments: tuple[Any, ...]) -> list[str]:
