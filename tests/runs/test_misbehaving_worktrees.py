@@ -114,7 +114,14 @@ async def test_attempts_are_bounded_whatever_an_agent_writes_into_its_record(har
 
 @pytest.mark.parametrize("name", ["coordinator.json", "coordinator-notices.jsonl"])
 @pytest.mark.parametrize(
-    "deed", ["rm -f $f; mkfifo $f", "rm -f $f; mkdir $f", "ln -sf /dev/zero $f", "echo '[[[' > $f"]
+    "deed",
+    [
+        # The coordinator may write the file anew at any moment.
+        *(f"until {make} $f 2> /dev/null; do rm -f $f; done" for make in ("mkfifo", "mkdir")),
+        "ln -sf /dev/zero $f",
+        "echo '[[[' > $f",
+    ],
+    ids=["mkfifo", "mkdir", "link", "garbage"],
 )
 async def test_what_an_agent_puts_in_the_place_of_our_files_holds_nobody_up(
     harness: RunHarness, name: str, deed: str

@@ -42,15 +42,24 @@ class Watcher:
 
     def __init__(self) -> None:
         self.views: list[SessionView] = []
+        self.end: TurnEnd | None = None
+        """How the last turn ended; None while one runs, and before the first."""
         self._wake: asyncio.Event = asyncio.Event()
 
     def __call__(self, view: SessionView) -> None:
         self.views.append(view)
         self._wake.set()
 
+    def note_end(self, end: TurnEnd | None) -> None:
+        self.end = end
+        self._wake.set()
+
     async def wait_for(self, predicate: Callable[[SessionView], bool]) -> SessionView:
+        """Return the first view that fits; fails if the turn ends without one."""
+        await asyncio.sleep(0)  # Lets a turn begin that was started just now.
         async with asyncio.timeout(PATIENCE):
             while not (found := [view for view in self.views if predicate(view)]):
+                assert self.end is None, f"{self.end} after {[view.activity for view in self.views]}"
                 self._wake.clear()
                 await self._wake.wait()
         return found[0]
@@ -71,8 +80,11 @@ class Opened:
 
     async def prompt(self, text: str) -> TurnEnd:
         self.turns += 1
+        self.watcher.note_end(None)
         async with asyncio.timeout(PATIENCE):
-            return await self.session.prompt(text, TurnSpec(1, self.turns, "0" * 40))
+            end = await self.session.prompt(text, TurnSpec(1, self.turns, "0" * 40))
+        self.watcher.note_end(end)
+        return end
 
     @property
     def log(self) -> str:

@@ -27,7 +27,7 @@ async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Sessio
 async def test_a_provider_that_is_asked_too_often_slows_all_sessions_down(lab: SessionFixture) -> None:
     shared = Shared()
     one, other = lab.open(shared=shared), lab.open(shared=shared)
-    step = {"error": 429, "headers": {"retry-after": "3"}, "times": 1, "message": "Rate limit reached"}
+    step = {"error": 429, "headers": {"retry-after": "5"}, "times": 1, "message": "Rate limit reached"}
     turn = asyncio.create_task(one.do([step, {"say": "ok"}]))
     view = await one.watcher.wait_for(lambda view: view.activity.startswith("retrying until "))
     assert view.activity.endswith(" (rate limited)")
