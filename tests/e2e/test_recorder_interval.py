@@ -5,13 +5,15 @@ import logging
 from collections.abc import Generator
 
 import pytest
-from prefect.server.services import task_run_recorder
 
 from flows.server_process import RECORD_SECONDS, record_often
 
 
 @pytest.fixture
 def messages() -> Generator[list[str]]:
+    # All services of the server are imported with it: a second that each process with tests would need at its start.
+    from prefect.server.services import task_run_recorder
+
     found: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: found.append(record.getMessage())
@@ -22,6 +24,8 @@ def messages() -> Generator[list[str]]:
 
 def test_recorder_takes_part_of_a_second(monkeypatch: pytest.MonkeyPatch, messages: list[str]) -> None:
     """Prefect rounds its setting down to whole seconds; with 0, the recorder would never rest."""
+    from prefect.server.services import task_run_recorder
+
     monkeypatch.setattr(task_run_recorder, "consumer", task_run_recorder.consumer)
     monkeypatch.setattr(task_run_recorder.logger, "level", logging.INFO)
     record_often()
