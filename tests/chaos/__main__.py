@@ -64,7 +64,7 @@ def plan(root: Path, options: "ChaosOptions", port: int) -> Iterator[Part]:
         life, calm = plan_life(root, every=options.every)
         cuts = [plan_cuts(root, calm, options.seed)] if options.wants("cuts", "pairs") else []
         if options.wants("life"):
-            yield from [make_defective(life, defect) for defect in options.defects] or [life]
+            yield from [make_defective(life, calm, defect) for defect in options.defects] or [life]
         yield from cuts if options.wants("cuts") else []
         if options.wants("pairs"):
             yield plan_pairs(calm, [*life.kills, *cuts[0].kills], options.pairs, options.seed)

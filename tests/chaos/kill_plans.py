@@ -57,9 +57,10 @@ def plan_life(root: Path, *, every: bool) -> tuple[Part, UndisturbedRun]:
     return Part(told, kills, partial(retry_kill, try_kill, calm=calm)), calm
 
 
-def make_defective(life: Part, defect: Defect) -> Part:
+def make_defective(life: Part, calm: UndisturbedRun, defect: Defect) -> Part:
     """The part `life` with a coordinator that has `defect`; each fault begins with its name."""
-    return Part(f"{life.told}, with a {defect} coordinator", life.kills, partial(life.attempt, defect=defect))
+    told = f"{life.told}, with a {defect} coordinator"
+    return Part(told, life.kills, partial(retry_kill, try_kill, calm=calm, defect=defect))
 
 
 def plan_cuts(root: Path, calm: UndisturbedRun, seed: int) -> Part:
