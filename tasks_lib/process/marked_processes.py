@@ -13,6 +13,7 @@ import psutil
 
 from tasks_lib.errors import AgentError
 from tasks_lib.process.captured_output import list_running
+from tasks_lib.process.ending_signals import choose_ending
 from tasks_lib.process.process_table import list_carriers
 
 ROUNDS = 5
@@ -74,10 +75,10 @@ def find_marked_inside(name: str, value: str, place: Path, *, has_own: bool = Tr
 async def end_marked(
     name: str, value: str, stop_seconds: float, *, inside: Path | None = None, has_own: bool = True
 ) -> int:
-    """End every process that `find_marked` finds: TERM, then KILL after `stop_seconds`; return how many there were.
+    """End every process that `find_marked` finds, as `choose_ending` says, and by KILL after `stop_seconds`.
 
-    With `inside`, only those that run there or below. Their exit statuses are left to what started them. Raises
-    AgentError if one cannot be ended.
+    Returns how many there were. With `inside`, only those that run there or below. Their exit statuses are left to what
+    started them. Raises AgentError if one cannot be ended.
     """
     ended: set[int] = set()
     for _ in range(ROUNDS):
@@ -86,9 +87,10 @@ async def end_marked(
         if not found:
             return len(ended)
         ended |= {process.pid for process in found}
-        for process in found:
+        chosen = [(process, choose_ending(process.pid)) for process in found]
+        for process, number in chosen:
             with suppress(psutil.Error):
-                process.terminate()
+                process.send_signal(number)
         alive = await asyncio.to_thread(_wait_until_ended, found, stop_seconds)
         for process in alive:
             with suppress(psutil.Error):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from tasks_lib.errors import AgentError
+from tasks_lib.process.ending_signals import choose_ending
 from tasks_lib.process.process_table import MARKER, Claim, GroupId, Row, find, is_alive, read_start
 from tasks_lib.process.program_lookup import drop_relative, find_program
 from tasks_lib.process.program_starts import require_start
@@ -68,9 +69,9 @@ async def run_group(
     """Run `argv` until it exits, in `cwd`, with exactly `environment`, and append its output to `log`.
 
     Does not wait for others that keep its output open. Then (unless `keep_background` and it exited), on a timeout or
-    cancellation, its group, descendants, and all with its marker, which is its alone, get TERM and, after
-    `stop_seconds`, KILL. `on_start` is called before waiting; at most twice a second, `on_output` if the log has grown,
-    and `stop`, which by returning True ends it. Raises AgentError if it cannot be started or ended.
+    cancellation, its group, descendants, and all with its marker, which is its alone, get the signal of `choose_ending`
+    and, after `stop_seconds`, KILL. `on_start` is called before waiting; at most twice a second, `on_output` if the log
+    has grown, and `stop`, which by returning True ends it. Raises AgentError if it cannot be started or ended.
     """
     marker = environment.get(MARKER) or f"group-{uuid.uuid4().hex}"
     with _open_log(log) as sink, _open_input(stdin) as source:
@@ -300,7 +301,7 @@ async def _terminate_then_kill(claim: Claim, stop_seconds: float) -> bool:
         await _terminate(claim, found, stop_seconds)
     finally:
         # Even if the event loop is closed while we wait: no process may outlive it.
-        _send(claim, find(claim), signal.SIGKILL)
+        _send(claim, find(claim), _kill)
     await _wait_for_last(claim)
     return True
 
@@ -309,7 +310,7 @@ async def _terminate(claim: Claim, found: list[Row], stop_seconds: float) -> Non
     deadline = time.monotonic() + stop_seconds
     # The deadline applies here too: a program that starts its successor on TERM would get TERM forever.
     while found and time.monotonic() < deadline:
-        _send(claim, found, signal.SIGTERM)
+        _send(claim, found, choose_ending)
         if not await _are_gone(found, deadline):
             return
         found = find(claim)  # Include processes that were started since the last check.
@@ -332,17 +333,25 @@ async def _wait_for_last(claim: Claim) -> None:
         if time.monotonic() > deadline:
             numbers = ", ".join(str(row.pid) for row in left)
             raise AgentError(f"processes {numbers} cannot be ended: inspect them with `ps`, end them, and run again")
-        _send(claim, left, signal.SIGKILL)
+        _send(claim, left, _kill)
         await _are_gone(left, min(deadline, time.monotonic() + 1))
 
 
-def _send(claim: Claim, rows: Sequence[Row], number: signal.Signals) -> None:
-    """Signal each of `rows` once: the claim's groups as a whole, since they may be forking, the others one by one."""
+def _kill(_: int) -> signal.Signals:
+    return signal.SIGKILL
+
+
+def _send(claim: Claim, rows: Sequence[Row], choose: Callable[[int], signal.Signals]) -> None:
+    """Signal each of `rows` once: the claim's groups as a whole, since they may be forking, the others one by one.
+
+    `choose` returns the signal for a process; it is asked for all before any is sent, as ending one may close the
+    terminal of another.
+    """
     groups = {row.group for row in rows} & {group.pid for group in claim.groups} - {os.getpgrp()}
+    chosen = [(row.pid, choose(row.pid)) for row in rows if row.group not in groups]
     for pid in groups:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, number)
-    for row in rows:
-        if row.group not in groups:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(row.pid, number)
+            os.killpg(pid, choose(pid))
+    for pid, number in chosen:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)

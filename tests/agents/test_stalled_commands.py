@@ -34,7 +34,7 @@ def spec(tmp_path: Path) -> Iterator[SessionSpec]:
     (tmp_path / "worktree").mkdir()
     made = SessionSpec(
         session=f"test-{uuid.uuid4().hex}", role="r", task_id="a", task_file="tasks/a.md", branch="feat/a", slot=1,
-        cwd=tmp_path / "worktree", environment={"PATH": os.environ["PATH"], "TERM": "xterm"},
+        cwd=tmp_path / "worktree", environment={"PATH": os.environ["PATH"], "TERM": "xterm", "TMPDIR": str(tmp_path)},
         log=tmp_path / "session.log", prompt_directory=tmp_path / "prompts", turn_seconds=PATIENCE_SECONDS, stop_seconds=1,
     )  # fmt: skip
     yield made

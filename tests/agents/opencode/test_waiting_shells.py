@@ -68,7 +68,8 @@ async def test_program_that_waits_at_a_terminal_is_named(lab: SessionFixture, na
     program, *words = WITH_A_TERMINAL[name]
     need(program)
     one = lab.open(limits=LIMITS)
-    end = await one.do([bash(in_a_terminal(program, *words), timeout=700_000), {"say": "never"}])
+    line = f"TMPDIR={one.spec.cwd} {in_a_terminal(program, *words)}"
+    end = await one.do([bash(line, timeout=700_000), {"say": "never"}])
     assert end.status == 1
     assert end.stall == end.error
     assert f"`{program} {words[0]}" in end.stall
