@@ -348,10 +348,8 @@ def _send(claim: Claim, rows: Sequence[Row], choose: Callable[[int], signal.Sign
     terminal of another.
     """
     groups = {row.group for row in rows} & {group.pid for group in claim.groups} - {os.getpgrp()}
-    chosen = [(row.pid, choose(row.pid)) for row in rows if row.group not in groups]
-    for pid in groups:
+    chosen = [(os.killpg, pid, choose(pid)) for pid in groups]
+    chosen += [(os.kill, row.pid, choose(row.pid)) for row in rows if row.group not in groups]
+    for send, pid, number in chosen:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, choose(pid))
-    for pid, number in chosen:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+            send(pid, number)

@@ -156,8 +156,8 @@ class Server:
         """Run the program until it exits, then end everything that it has started, including sessions' shells."""
         plan, mark = self._plan, f"opencode-{uuid.uuid4().hex}"
         command = (*plan.wrapper, *plan.command, "serve", "--hostname", "127.0.0.1", "--port", str(port), "--no-mdns")
-        await asyncio.to_thread(self._libraries.mkdir, mode=0o700, exist_ok=True)
         try:
+            await asyncio.to_thread(self._libraries.mkdir, mode=0o700, exist_ok=True)
             await run_group(
                 (*command, "--print-logs", "--log-level", "WARN"),
                 cwd=self._places / "cwd",
@@ -191,7 +191,7 @@ class Server:
         if (self._places / "home").is_dir():
             # The only way to move `~/.opencode`; opencode still expands `~` in permissions to the user's own home.
             environment["OPENCODE_TEST_HOME"] = str(self._places / "home")
-        # opencode unpacks libraries into a directory for temporary files, 6 MB at each start, and never removes them.
+        # opencode unpacks libraries of 6 MB into a directory for temporary files, and never removes them.
         environment.setdefault("BUN_TMPDIR", str(self._libraries))
         models = find_home(self._plan.environment, "CACHE") / "opencode" / "models.json"
         if models.is_file():
